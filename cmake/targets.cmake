@@ -1,5 +1,13 @@
 # How this project declares its libraries and programs.
 
+# Compilations are kept by ccache where there is one. Precompiled headers ask for the sloppiness named here.
+find_program(PENDULUM_CCACHE ccache)
+if(PENDULUM_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(ccache_launcher ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${PENDULUM_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${ccache_launcher})
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${ccache_launcher})
+endif()
+
 add_library(pendulum_flags INTERFACE)
 target_compile_options(pendulum_flags INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow=local -Werror>)
@@ -18,6 +26,12 @@ target_link_libraries(torch_pch PRIVATE nlohmann_json::nlohmann_json)
 # pendulum_library(folder [TORCH] SOURCES a.cpp ... LINKS other ...): the static library of one folder of src/.
 function(pendulum_library name)
   cmake_parse_arguments(ARG "TORCH" "" "SOURCES;LINKS" ${ARGN})
+  foreach(source ${ARG_SOURCES})  # half-written trees configure; goes when all is there
+    if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${source})
+      message(WARNING "${name}/${source} is not there yet")
+      list(REMOVE_ITEM ARG_SOURCES ${source})
+    endif()
+  endforeach()
   if(NOT ARG_SOURCES)
     add_library(pd_${name} INTERFACE)
     return()

@@ -1,3 +1,4 @@
+// SHA-256 through OpenSSL.
 #include "core/hash.h"
 
 #include <openssl/evp.h>

@@ -1,3 +1,4 @@
+// The console, shared by all threads of a process.
 #include "core/log.h"
 
 #include <unistd.h>

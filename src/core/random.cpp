@@ -1,3 +1,4 @@
+// Normal numbers and permutations out of keyed random bits.
 #include "core/random.h"
 
 #include <bit>

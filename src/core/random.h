@@ -64,4 +64,10 @@ uint64_t feistel(uint64_t i, uint64_t n, uint64_t key);
 // Continues a draw: draw(a, b, c) == fold(draw(a, b), c).
 inline uint64_t fold(uint64_t folded, uint64_t word) { return splitmix64(folded ^ word); }
 
+// Names a sample for the random numbers that belong to it: the same noise and time wherever and whenever it is drawn.
+struct SampleKey {
+  uint64_t bucket = 0;  // the bucket's uid
+  int64_t ordinal = 0;
+};
+
 }  // namespace pendulum

@@ -1,0 +1,291 @@
+// The CUDA kernels against their CPU twins, in fp32 and bf16. Skipped where there is no device.
+#include <cuda_runtime.h>
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <memory>
+
+#include "compare.h"
+#include "kernels/adamw.h"
+#include "kernels/bias_gelu.h"
+#include "kernels/column_sum.h"
+#include "kernels/gated_residual.h"
+#include "kernels/norm_modulate.h"
+#include "kernels/qk_norm_rotary.h"
+
+namespace pendulum::kernels {
+namespace {
+
+using Values = std::vector<float>;
+
+class CudaTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    int devices = 0;
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) GTEST_SKIP() << "no CUDA device";
+  }
+};
+
+bf16 narrowed(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x);
+  return {static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16)};
+}
+float widened(bf16 x) { return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16); }
+
+template <class T>
+T element(float x);
+template <>
+float element<float>(float x) { return x; }
+template <>
+bf16 element<bf16>(float x) { return narrowed(x); }
+float number(float x) { return x; }
+float number(bf16 x) { return widened(x); }
+
+// What a tensor of T holds of these values.
+template <class T>
+Values rounded(Values x) {
+  for (float& v : x) v = number(element<T>(v));
+  return x;
+}
+
+// Device memory; starts as NaN bits, so that an unwritten element shows.
+template <class T>
+class Device {
+ public:
+  explicit Device(int64_t count) : count_(count) {
+    EXPECT_EQ(cudaMalloc(&data_, bytes() + 1), cudaSuccess);
+    EXPECT_EQ(cudaMemset(data_, 0xFF, bytes()), cudaSuccess);
+  }
+  explicit Device(const Values& values) : Device(static_cast<int64_t>(values.size())) {
+    std::vector<T> host;
+    for (const float v : values) host.push_back(element<T>(v));
+    EXPECT_EQ(cudaMemcpy(data_, host.data(), bytes(), cudaMemcpyHostToDevice), cudaSuccess);
+  }
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+  ~Device() { cudaFree(data_); }
+  T* data() { return data_; }
+  Values values() const {
+    std::vector<T> host(static_cast<size_t>(count_));
+    EXPECT_EQ(cudaMemcpy(host.data(), data_, bytes(), cudaMemcpyDeviceToHost), cudaSuccess);
+    Values out;
+    for (const T v : host) out.push_back(number(v));
+    return out;
+  }
+
+ private:
+  size_t bytes() const { return static_cast<size_t>(count_) * sizeof(T); }
+  int64_t count_;
+  T* data_ = nullptr;
+};
+
+// Both compute in fp32 in other orders: `terms` additions of numbers up to the largest value; then one rounding to T.
+template <class T>
+void expect_close(const Values& actual, const Values& twin, double terms) {
+  double largest = 0;
+  for (const float v : twin) largest = std::max(largest, static_cast<double>(std::abs(v)));
+  const double rounding = sizeof(T) == 2 ? 0x1p-8 : 0;
+  EXPECT_LE(worst_error(actual, twin), largest * (rounding + (8 + terms) * 0x1p-23));
+}
+
+template <class T>
+void check_norm_modulate(const NormModulateSizes& s) {
+  const int64_t rows = s.groups * s.rows, pieces = pieces_of(s.rows);
+  const Values x = rounded<T>(random_values<float>(rows * s.dim, 1, 2.0, 0.5));
+  const Values dout = rounded<T>(random_values<float>(rows * s.dim, 2));
+  const Values scale = random_values<float>(s.groups * s.stride, 3);
+  const Values shift = random_values<float>(s.groups * s.stride, 4);
+  Values out(x.size()), mean(rows), rstd(rows), dx(x.size());
+  Values dscale(s.groups * pieces * s.dim), dshift(dscale.size());
+  norm_modulate(out.data(), mean.data(), rstd.data(), x.data(), scale.data(), shift.data(), s, 0, rows);
+  norm_modulate_backward(dx.data(), dscale.data(), dshift.data(), dout.data(), x.data(), mean.data(),
+                         rstd.data(), scale.data(), s, 0, s.groups * pieces);
+  Device<T> d_x(x), d_dout(dout), d_out(rows * s.dim), d_dx(rows * s.dim);
+  Device<float> d_scale(scale), d_shift(shift), d_mean(rows), d_rstd(rows);
+  Device<float> d_dscale(s.groups * pieces * s.dim), d_dshift(s.groups * pieces * s.dim);
+  norm_modulate_cuda<T>(d_out.data(), d_mean.data(), d_rstd.data(), d_x.data(), d_scale.data(),
+                        d_shift.data(), s, nullptr);
+  norm_modulate_backward_cuda<T>(d_dx.data(), d_dscale.data(), d_dshift.data(), d_dout.data(),
+                                 d_x.data(), d_mean.data(), d_rstd.data(), d_scale.data(), s, nullptr);
+  const double terms = std::sqrt(static_cast<double>(s.dim));
+  expect_close<T>(d_out.values(), out, terms);
+  expect_close<T>(d_dx.values(), dx, terms);
+  expect_close<float>(d_dscale.values(), dscale, 64);
+  expect_close<float>(d_dshift.values(), dshift, 64);
+}
+
+TEST_F(CudaTest, NormModulate) {
+  for (const NormModulateSizes& s :
+       {NormModulateSizes{1, 1, 4, 4, 1e-6, 1}, NormModulateSizes{3, 65, 160, 960, 1e-6, 1},
+        NormModulateSizes{1, 239, 5120, 5120, 1e-6, 0}, NormModulateSizes{130, 1, 1536, 9216, 1e-6, 1}}) {
+    check_norm_modulate<float>(s);
+    check_norm_modulate<bf16>(s);
+  }
+}
+
+template <class T>
+void check_qk_norm_rotary(const QkNormRotarySizes& s, bool rotated) {
+  const int64_t dim = s.heads * s.head_dim, pieces = pieces_of(s.rows);
+  const Values x = rounded<T>(random_values<float>(s.rows * s.stride, 1, 2.0));
+  const Values dout = rounded<T>(random_values<float>(s.rows * dim, 2));
+  const Values weight = random_values<float>(dim, 3, 0.5, 1.0);
+  Values cosine, sine;
+  for (int64_t i = 0; i < s.tokens * s.head_dim / 2; ++i) {
+    cosine.push_back(std::cos(0.7F * static_cast<float>(i)));
+    sine.push_back(std::sin(0.7F * static_cast<float>(i)));
+  }
+  Values out(s.rows * dim), rstd(s.rows), dx(s.rows * s.stride, 0.0F), dweight(pieces * dim);
+  const float* c = rotated ? cosine.data() : nullptr;
+  const float* i = rotated ? sine.data() : nullptr;
+  qk_norm_rotary(out.data(), rstd.data(), x.data(), weight.data(), c, i, s, 0, s.rows);
+  qk_norm_rotary_backward(dx.data(), dweight.data(), dout.data(), x.data(), rstd.data(),
+                          weight.data(), c, i, s, 0, pieces);
+  Device<T> d_x(x), d_dout(dout), d_out(s.rows * dim), d_dx(Values(s.rows * s.stride, 0.0F));
+  Device<float> d_weight(weight), d_cosine(cosine), d_sine(sine), d_rstd(s.rows), d_dweight(pieces * dim);
+  qk_norm_rotary_cuda<T>(d_out.data(), d_rstd.data(), d_x.data(), d_weight.data(),
+                         rotated ? d_cosine.data() : nullptr, rotated ? d_sine.data() : nullptr, s,
+                         nullptr);
+  qk_norm_rotary_backward_cuda<T>(d_dx.data(), d_dweight.data(), d_dout.data(), d_x.data(),
+                                  d_rstd.data(), d_weight.data(), rotated ? d_cosine.data() : nullptr,
+                                  rotated ? d_sine.data() : nullptr, s, nullptr);
+  const double terms = std::sqrt(static_cast<double>(dim));
+  expect_close<T>(d_out.values(), out, terms);
+  expect_close<T>(d_dx.values(), dx, terms);
+  expect_close<float>(d_dweight.values(), dweight, 64);
+}
+
+TEST_F(CudaTest, QkNormRotary) {
+  for (const QkNormRotarySizes& s :
+       {QkNormRotarySizes{1, 1, 2, 2, 4, 1e-6}, QkNormRotarySizes{130, 65, 4, 40, 480, 1e-6},
+        QkNormRotarySizes{66, 33, 40, 128, 15360, 1e-6}, QkNormRotarySizes{6, 3, 2, 34, 68, 1e-6}}) {
+    for (const bool rotated : {true, false}) {
+      check_qk_norm_rotary<float>(s, rotated);
+      check_qk_norm_rotary<bf16>(s, rotated);
+    }
+  }
+}
+
+template <class T>
+void check_gated_residual(const GatedResidualSizes& s, bool gated) {
+  const int64_t count = s.groups * s.rows * s.dim, pieces = pieces_of(s.rows);
+  const Values x = rounded<T>(random_values<float>(count, 1));
+  const Values y = rounded<T>(random_values<float>(count, 2));
+  const Values dout = rounded<T>(random_values<float>(count, 3));
+  const Values bias = random_values<float>(s.dim, 4), gate = random_values<float>(s.groups * s.stride + s.dim, 5);
+  Values out(count), dy(count), dgate(s.groups * pieces * s.dim), dbias(dgate.size());
+  const float* g = gated ? gate.data() : nullptr;
+  gated_residual(out.data(), x.data(), y.data(), bias.data(), g, s, 0, s.groups * s.rows);
+  gated_residual_backward(dy.data(), dgate.data(), dbias.data(), dout.data(), y.data(), bias.data(), g,
+                          s, 0, s.groups * pieces);
+  Device<T> d_x(x), d_y(y), d_dout(dout), d_out(count), d_dy(count);
+  Device<float> d_bias(bias), d_gate(gate), d_dgate(s.groups * pieces * s.dim);
+  Device<float> d_dbias(s.groups * pieces * s.dim);
+  float* d_g = gated ? d_gate.data() : nullptr;
+  gated_residual_cuda<T>(d_out.data(), d_x.data(), d_y.data(), d_bias.data(), d_g, s, nullptr);
+  gated_residual_backward_cuda<T>(d_dy.data(), d_dgate.data(), d_dbias.data(), d_dout.data(),
+                                  d_y.data(), d_bias.data(), d_g, s, nullptr);
+  expect_close<T>(d_out.values(), out, 0);
+  expect_close<float>(d_dbias.values(), dbias, 64);
+  if (!gated) return;
+  expect_close<T>(d_dy.values(), dy, 0);
+  expect_close<float>(d_dgate.values(), dgate, 64);
+}
+
+TEST_F(CudaTest, GatedResidual) {
+  for (const GatedResidualSizes& s :
+       {GatedResidualSizes{1, 1, 4, 4}, GatedResidualSizes{3, 65, 160, 960},
+        GatedResidualSizes{70, 1, 1536, 9216}, GatedResidualSizes{1, 239, 5120, 0}}) {
+    check_gated_residual<float>(s, s.stride > 0);
+    check_gated_residual<bf16>(s, s.stride > 0);
+  }
+}
+
+template <class T>
+void check_bias_gelu(int64_t rows, int64_t dim) {
+  const int64_t pieces = pieces_of(rows);
+  const Values x = rounded<T>(random_values<float>(rows * dim, 1, 6.0));
+  const Values dout = rounded<T>(random_values<float>(rows * dim, 2));
+  const Values bias = random_values<float>(dim, 3);
+  Values out(x.size()), dx(x.size()), dbias(pieces * dim);
+  bias_gelu(out.data(), x.data(), bias.data(), dim, 0, rows);
+  bias_gelu_backward(dx.data(), dbias.data(), dout.data(), x.data(), bias.data(), rows, dim, 0, pieces);
+  Device<T> d_x(x), d_dout(dout), d_out(rows * dim), d_dx(rows * dim);
+  Device<float> d_bias(bias), d_dbias(pieces * dim);
+  bias_gelu_cuda<T>(d_out.data(), d_x.data(), d_bias.data(), rows, dim, nullptr);
+  bias_gelu_backward_cuda<T>(d_dx.data(), d_dbias.data(), d_dout.data(), d_x.data(), d_bias.data(),
+                             rows, dim, nullptr);
+  expect_close<T>(d_out.values(), out, 8);
+  expect_close<T>(d_dx.values(), dx, 8);
+  expect_close<float>(d_dbias.values(), dbias, 64 + 8);
+}
+
+TEST_F(CudaTest, BiasGelu) {
+  for (const auto& [rows, dim] : {std::pair{1, 4}, {65, 640}, {129, 13824}}) {
+    check_bias_gelu<float>(rows, dim);
+    check_bias_gelu<bf16>(rows, dim);
+  }
+}
+
+TEST_F(CudaTest, ColumnSumAndPieces) {
+  const int64_t rows = 239, dim = 160, stride = 164, pieces = pieces_of(rows);
+  const Values x = random_values<float>(rows * stride, 1);
+  Values partial(pieces * dim), sum(dim);
+  column_sum(partial.data(), x.data(), rows, dim, stride, 0, pieces);
+  sum_pieces(sum.data(), partial.data(), pieces, dim, 0, 1);
+  Device<float> d_x(x), d_partial(pieces * dim), d_sum(dim);
+  column_sum_cuda<float>(d_partial.data(), d_x.data(), rows, dim, stride, nullptr);
+  sum_pieces_cuda(d_sum.data(), d_partial.data(), 1, pieces, dim, nullptr);
+  expect_close<float>(d_sum.values(), sum, 239);
+}
+
+// 100 tensors: more than one launch takes; one of them is longer than a block's chunk, one is empty.
+TEST_F(CudaTest, AdamW) {
+  std::vector<Values> p, g, m, v, a;
+  std::vector<std::unique_ptr<Device<float>>> device;
+  std::vector<AdamWTensor<float>> host_tensors, device_tensors;
+  for (int i = 0; i < 100; ++i) {
+    const int64_t count = i == 7 ? 70000 : i == 8 ? 0 : 1 + 13 * i;
+    p.push_back(random_values<float>(count, 5 * i));
+    g.push_back(random_values<float>(count, 5 * i + 1));
+    m.push_back(random_values<float>(count, 5 * i + 2));
+    v.push_back(random_values<float>(count, 5 * i + 3, 0.5, 0.6));
+    a.push_back(random_values<float>(count, 5 * i + 4));
+    for (const Values& values : {p[i], g[i], m[i], v[i], a[i]})
+      device.push_back(std::make_unique<Device<float>>(values));
+    const size_t d = device.size() - 5;
+    device_tensors.push_back({device[d]->data(), device[d + 1]->data(), device[d + 2]->data(),
+                              device[d + 3]->data(), i % 2 == 0 ? device[d + 4]->data() : nullptr,
+                              count, 0.1 * (i % 3)});
+  }
+  const AdamWStep step{.rate = 0.01, .step = 3};
+  adamw_cuda(device_tensors.data(), 100, step, 0.5, nullptr);
+  for (int i = 0; i < 100; ++i) {
+    const AdamWTensor<float> host{p[i].data(), g[i].data(), m[i].data(), v[i].data(),
+                                  i % 2 == 0 ? a[i].data() : nullptr, device_tensors[i].count,
+                                  device_tensors[i].decay};
+    adamw(host, step, 0.5, 0, host.count);
+    expect_close<float>(device[5 * i]->values(), p[i], 0);
+    expect_close<float>(device[5 * i + 2]->values(), m[i], 0);
+    expect_close<float>(device[5 * i + 3]->values(), v[i], 0);
+    expect_close<float>(device[5 * i + 4]->values(), a[i], 0);
+  }
+}
+
+TEST_F(CudaTest, SumOfSquares) {
+  const Values x = random_values<float>(300001, 1);
+  Device<float> d_x(x);
+  double* partial = nullptr;
+  ASSERT_EQ(cudaMalloc(&partial, kSumBlocks * sizeof(double)), cudaSuccess);
+  sum_of_squares_cuda(partial, d_x.data(), 300001, nullptr);
+  std::vector<double> host(kSumBlocks);
+  ASSERT_EQ(cudaMemcpy(host.data(), partial, kSumBlocks * sizeof(double), cudaMemcpyDeviceToHost),
+            cudaSuccess);
+  cudaFree(partial);
+  double sum = 0;
+  for (const double s : host) sum += s;
+  const double expected = sum_of_squares(x.data(), 0, 300001);
+  EXPECT_LE(std::abs(sum - expected), 300001 * 0x1p-52 * expected);
+}
+
+}  // namespace
+}  // namespace pendulum::kernels

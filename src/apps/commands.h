@@ -1,0 +1,31 @@
+// The subcommands: each adds itself to the command line and says what happens when it is chosen.
+#pragma once
+#include <string>
+#include <vector>
+
+namespace CLI {
+class App;
+}
+
+namespace pendulum {
+
+// Exit codes. 1: an error that is neither of these.
+inline constexpr int kSuccess = 0, kUserMistake = 2, kStoppedBySignal = 75;
+
+void add_train(CLI::App& app, int& exit_code);
+void add_plan(CLI::App& app);
+void add_data(CLI::App& app, int& exit_code);
+void add_sample(CLI::App& app);
+void add_eval(CLI::App& app);
+void add_export(CLI::App& app);
+void add_bench(CLI::App& app);
+void add_config(CLI::App& app);
+
+// CONFIG and --set, as train, plan, bench and config take them.
+struct ConfigOptions {
+  std::string path;
+  std::vector<std::string> overrides;
+};
+void add_config_options(CLI::App& command, ConfigOptions& options);
+
+}  // namespace pendulum

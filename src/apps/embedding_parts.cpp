@@ -1,0 +1,38 @@
+// Builds the embedding stage's parts.
+#include "apps/embedding_parts.h"
+
+#include "model/config.h"
+
+namespace pendulum {
+namespace {
+
+std::unique_ptr<EmbeddingCache> open_cache(const Config& config) {
+  if (config.embed.cache == "off") return nullptr;
+  const std::string folder = config.embed.cache == "auto" ? config.run.dir + "/cache" : config.embed.cache;
+  return std::make_unique<EmbeddingCache>(folder, config.embed);
+}
+
+}  // namespace
+
+EmbeddingParts::EmbeddingParts(const Config& config)
+    : codec(config.codec),
+      text_encoder(config.text, find_text_weights(config.text, default_environments())),
+      cache(open_cache(config)),
+      embedder(codec, text_encoder, cache.get()) {}
+
+Geometry geometry(const Config& config, const EmbeddingParts& parts) {
+  const WanConfig wan = wan_config(config.model, parts.codec.channels(), parts.text_encoder.dim());
+  return {.layers = wan.layers,
+          .width = wan.heads * wan.head_dim,
+          .ffn_dim = wan.ffn_dim,
+          .freq_dim = wan.freq_dim,
+          .text_length = parts.text_encoder.length(),
+          .text_dim = wan.text_dim,
+          .spatial = config.codec.spatial,
+          .temporal = config.codec.temporal,
+          .patch = wan.patch,
+          .channels = wan.in_channels,
+          .cross_attn_norm = wan.cross_attn_norm};
+}
+
+}  // namespace pendulum

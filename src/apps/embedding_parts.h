@@ -1,0 +1,26 @@
+// The embedding stage's parts as a configuration names them, and the geometry that follows from them.
+#pragma once
+#include <memory>
+
+#include "config/config.h"
+#include "embed/codec.h"
+#include "embed/embedder.h"
+#include "embed/embedding_cache.h"
+#include "embed/text_encoder.h"
+#include "pendulum/cost.h"
+
+namespace pendulum {
+
+struct EmbeddingParts {
+  explicit EmbeddingParts(const Config& config);
+
+  Codec codec;
+  TextEncoder text_encoder;
+  std::unique_ptr<EmbeddingCache> cache;  // null where embed.cache is off
+  Embedder embedder;
+};
+
+// What the plan's cost model needs to know of model, codec and text encoder.
+Geometry geometry(const Config& config, const EmbeddingParts& parts);
+
+}  // namespace pendulum

@@ -1,0 +1,99 @@
+// Processes, threads, device and signals.
+#include "apps/machine.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <thread>
+
+#include "comm/loopback.h"
+#include "core/error.h"
+#include "core/hash.h"
+#include "core/log.h"
+
+namespace pendulum {
+namespace {
+
+std::atomic<int> g_stop_signal{0};  // a signal handler can reach nothing else
+static_assert(std::atomic<int>::is_always_lock_free);
+
+void ask_to_stop(int signal) {
+  // The second one ends the program at once: somebody means it.
+  if (g_stop_signal.exchange(signal) != 0) std::signal(signal, SIG_DFL);
+}
+
+bool was_launched() {
+  // Set by Open MPI's mpirun, by srun --mpi=pmix, and by launchers that speak PMI.
+  const char* const marks[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_SIZE"};
+  return std::any_of(std::begin(marks), std::end(marks), [](const char* m) { return std::getenv(m) != nullptr; });
+}
+
+int processes_on_this_machine(Communicator& world) {
+  if (world.size() == 1) return 1;
+  char name[256] = {};
+  gethostname(name, sizeof name - 1);
+  return world.split(static_cast<int>(hash_name(name) & 0x7FFFFFFF), world.rank())->size();
+}
+
+// Cores this process may run on: launchers bind processes to some of them.
+int usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+  return static_cast<int>(std::thread::hardware_concurrency());
+}
+
+at::Device choose_device(const std::string& wanted, int local_rank) {
+  const bool has_cuda = at::hasCUDA() && at::globalContext().hasCUDA() && at::detail::getCUDAHooks().getNumGPUs() > 0;
+  if (wanted == "cpu" || (wanted == "auto" && !has_cuda)) return at::kCPU;
+  if (!has_cuda) {
+    throw ConfigError("mesh.device: cuda was asked for, but this build or this machine has none; use cpu or auto");
+  }
+  return {at::kCUDA, static_cast<at::DeviceIndex>(local_rank % at::detail::getCUDAHooks().getNumGPUs())};
+}
+
+}  // namespace
+
+int threads_per_process(const MeshConfig& mesh, int local_processes) {
+  if (mesh.threads > 0) return mesh.threads;
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  return std::max(1, std::min(usable_cores(), cores / std::max(1, local_processes)));
+}
+
+Machine::Machine(const MeshConfig& mesh) : device_(at::kCPU) {
+  if (was_launched()) {
+    mpi_ = std::make_unique<MpiWorld>();
+    world_ = &mpi_->world();
+  } else {
+    single_ = single_communicator();
+    world_ = single_.get();
+  }
+  set_log_rank(world_->rank(), world_->size());
+  watchdog_ = std::make_unique<Watchdog>(world_->rank(), std::chrono::milliseconds(static_cast<int64_t>(mesh.timeout * 1000)));
+  const int local = processes_on_this_machine(*world_);
+  at::set_num_threads(threads_per_process(mesh, local));
+  device_ = choose_device(mesh.device, world_->rank() % local);
+  std::signal(SIGTERM, ask_to_stop);
+  std::signal(SIGINT, ask_to_stop);
+  info("{} process{}, {} thread{} each, {} in {}", world_->size(), world_->size() == 1 ? "" : "es",
+       at::get_num_threads(), at::get_num_threads() == 1 ? "" : "s", device_.str(),
+       compute_type() == at::kFloat ? "fp32" : "bf16");
+}
+
+at::ScalarType Machine::compute_type() const { return device_.is_cuda() ? at::kBFloat16 : at::kFloat; }
+
+PlanOptions Machine::plan_options() const {
+  PlanOptions options;
+  options.number_bytes = device_.is_cuda() ? 2 : 4;
+  return options;
+}
+
+const std::atomic<int>& Machine::stop_signal() const { return g_stop_signal; }
+
+}  // namespace pendulum

@@ -1,0 +1,55 @@
+// The program: picks the subcommand and turns errors into one paragraph and an exit code.
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "apps/commands.h"
+#include "core/error.h"
+
+namespace pendulum {
+
+void add_config_options(CLI::App& command, ConfigOptions& options) {
+  command.add_option("CONFIG", options.path, "YAML file of the run")->required();
+  command.add_option("--set", options.overrides, "override a key: --set optim.lr=1e-4, --set stages.image.steps=20")
+      ->type_name("KEY=VALUE")
+      ->take_all();
+}
+
+namespace {
+
+int run_main(int argc, char** argv) {
+  CLI::App app("Pendulum trains video diffusion transformers from one YAML file.", "pendulum");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", PENDULUM_VERSION);
+  int exit_code = kSuccess;
+  add_train(app, exit_code);
+  add_plan(app);
+  add_data(app, exit_code);
+  add_sample(app);
+  add_eval(app);
+  add_export(app);
+  add_bench(app);
+  add_config(app);
+  try {
+    app.parse(argc, argv);
+    return exit_code;
+  } catch (const CLI::ParseError& e) {
+    const int code = app.exit(e);
+    return code == 0 ? kSuccess : kUserMistake;
+  } catch (const ConfigError& e) {
+    std::fprintf(stderr, "pendulum: %s\n", e.what());
+    return kUserMistake;
+  } catch (const std::exception& e) {
+    // LibTorch appends a C++ backtrace to its messages; people need the first paragraph.
+    std::string words = e.what();
+    if (std::getenv("PENDULUM_DEBUG") == nullptr) words = words.substr(0, words.find("\nException raised from"));
+    std::fprintf(stderr, "pendulum: %s\n", words.c_str());
+    return 1;
+  }
+}
+
+}  // namespace
+}  // namespace pendulum
+
+int main(int argc, char** argv) { return pendulum::run_main(argc, argv); }

@@ -1,0 +1,120 @@
+// Builds batches ahead of the trainer.
+#include "batch/batch_builder.h"
+
+#include <ATen/ATen.h>
+
+#include "core/error.h"
+
+namespace pendulum {
+namespace {
+
+// So many entries of a bucket in a row that do not read mean that the bucket is broken, not a sample.
+constexpr int kMaxReplacements = 64;
+
+}  // namespace
+
+Placement place(int rank, int world, const MeshConfig& mesh) {
+  const WorldLayout layout = lay_out_world(world, mesh);
+  return {layout.physical_slots, layout.processes_per_slot, rank / layout.processes_per_slot,
+          rank % layout.processes_per_slot};
+}
+
+BatchBuilder::BatchBuilder(const Plan& plan, PlanWalker walker, const Sources& sources, const Config& config,
+                           const Embedder& embedder, Placement placement)
+    : plan_(plan),
+      walker_(std::move(walker)),
+      sources_(sources),
+      config_(config),
+      embedder_(embedder),
+      placement_(placement),
+      workers_(config.embed.workers, config.embed.prefetch) {
+  top_up();
+}
+
+// Plans steps until the queue ahead of the trainer is full, and hands their groups to the workers. The queue may reach into
+// the next stage: its first batches are ready when it begins.
+void BatchBuilder::top_up() {
+  while (workers_.has_room()) {
+    if (waiting_.empty()) {
+      if (walker_.done()) return;
+      StepBatches step{walker_.next(), 0, 0};
+      const SegmentPlan& segment = plan_.segments[step.plan.segment];
+      for (size_t i = 0; i < step.plan.draws.size(); ++i) {
+        const Draw& draw = step.plan.draws[i];
+        const BucketPlan& bucket = segment.buckets[draw.bucket];
+        const auto count = static_cast<int64_t>(draw.samples.size());
+        const bool is_mine = static_cast<int>(i % placement_.slots) == placement_.slot;
+        for (int64_t begin = 0; is_mine && begin < count; begin += bucket.batch) {
+          if ((begin / bucket.batch) % placement_.members != placement_.member) continue;
+          const auto first = draw.samples.begin() + begin;
+          waiting_.push_back({step.plan.segment, draw.bucket,
+                              {first, first + std::min<int64_t>(bucket.batch, count - begin)},
+                              step.num_samples + begin});
+          ++step.num_batches;
+        }
+        step.num_samples += count;
+      }
+      steps_.push_back(std::move(step));
+      continue;
+    }
+    workers_.submit([this, group = std::move(waiting_.front())] { return build(group); });
+    waiting_.pop_front();
+  }
+}
+
+StepBatches BatchBuilder::begin_step() {
+  top_up();
+  check(!steps_.empty(), "the plan has another step");
+  StepBatches step = std::move(steps_.front());
+  steps_.pop_front();
+  return step;
+}
+
+Batch BatchBuilder::next() {
+  Batch batch = workers_.next();
+  top_up();
+  return batch;
+}
+
+Batch BatchBuilder::build(const Group& group) const {
+  const SegmentPlan& segment = plan_.segments[group.segment];
+  const BucketPlan& bucket = segment.buckets[group.bucket];
+  const Bucket& order = plan_.buckets[bucket.index];
+  const OpenSource& source = sources_[bucket.source];
+  const double fps = config_.stages[segment.stage].fps;
+  const ClipRequest request{bucket.shape.frames, fps, bucket.shape.height, bucket.shape.width};
+
+  Batch batch;
+  batch.bucket = group.bucket;
+  std::vector<at::Tensor> latents, text_states;
+  for (size_t i = 0; i < group.samples.size(); ++i) {
+    const PlannedSample& planned = group.samples[i];
+    ConsumedSample consumed{.place = group.first_place + static_cast<int64_t>(i),
+                            .ordinal = planned.ordinal,
+                            .entry = planned.entry};
+    const uint64_t caption = draw(Purpose::caption_choice, plan_.seed, bucket.uid, planned.ordinal);
+    for (int64_t entry = planned.entry;;) {
+      consumed.sample = bucket.entries[entry];
+      auto embedded = embedder_.embed(source.data, consumed.sample, request, caption);
+      if (auto* good = std::get_if<Embedded>(&embedded)) {
+        latents.push_back(std::move(good->latent));
+        text_states.push_back(std::move(good->text));
+        break;
+      }
+      batch.unreadable.push_back(text("sources.", bucket.source, ": ", source.data.sample(consumed.sample).id, ": ",
+                                      std::get<ReadFailure>(embedded).reason));
+      if (++consumed.replacement > kMaxReplacements) {
+        throw DataError(text("bucket ", bucket.name, ": ", kMaxReplacements, " samples in a row cannot be read; the last, ",
+                             batch.unreadable.back()));
+      }
+      entry = order.replacement(plan_.seed, planned.ordinal, consumed.replacement);
+    }
+    batch.keys.push_back({bucket.uid, planned.ordinal});
+    batch.consumed.push_back(consumed);
+  }
+  batch.latents = at::stack(latents);
+  batch.text = at::stack(text_states);
+  return batch;
+}
+
+}  // namespace pendulum

@@ -1,0 +1,93 @@
+// Plan, packed data and embedding stage brought together: device batches, in order, ahead of the trainer.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "batch/sources.h"
+#include "core/random.h"
+#include "embed/embedding_stage.h"
+#include "pendulum/plan.h"
+#include "pendulum/walker.h"
+
+namespace pendulum {
+
+// Which part of every optimiser step this process works on (pendulum.md, "Physical mapping"): draw i belongs to physical
+// slot i mod slots, and the groups of a draw are dealt to the slot's members in turn.
+struct Placement {
+  int slots = 1;    // physical slots
+  int members = 1;  // processes of a physical slot
+  int slot = 0;
+  int member = 0;
+};
+
+// Of process `rank` of `world`; ConfigError names the world sizes that the mesh allows.
+Placement place(int rank, int world, const MeshConfig& mesh);
+
+// What was really used for one planned sample.
+struct ConsumedSample {
+  int64_t place = 0;     // its place among all samples of the optimiser step, in the plan's order
+  int64_t ordinal = 0;   // of its bucket
+  int64_t entry = 0;     // planned
+  int replacement = 0;   // k of replacement(n, k); 0: the planned entry was readable
+  int64_t sample = 0;    // index in the source's packed data
+};
+
+// The samples of one group of one draw. B samples of one shape.
+struct Batch {
+  int bucket = 0;      // index in the segment's buckets
+  at::Tensor latents;  // (B, C, F, h, w) fp32
+  at::Tensor text;     // (B, L, D) fp32
+  std::vector<SampleKey> keys;
+  std::vector<ConsumedSample> consumed;
+  std::vector<std::string> unreadable;  // "id: reason" of each entry that had to be replaced
+};
+
+// One optimiser step of this process: the whole plan of the step, and the batches that are its own.
+struct StepBatches {
+  StepPlan plan;
+  int64_t num_samples = 0;  // of the whole step, all processes
+  int num_batches = 0;      // to take with next()
+};
+
+class BatchBuilder {
+ public:
+  // All references outlive the builder. Batches begin where `walker` stands.
+  BatchBuilder(const Plan& plan, PlanWalker walker, const Sources& sources, const Config& config,
+               const Embedder& embedder, Placement placement);
+
+  // Steps and batches come strictly in the plan's order: begin_step, then next() num_batches times. Errors of a worker
+  // are thrown here.
+  StepBatches begin_step();
+  Batch next();
+
+  // Time the caller waited and time the workers worked, since the beginning.
+  WorkerStats stats() const { return workers_.stats(); }
+
+ private:
+  // Batches of a group are built as a whole, one per worker at a time.
+  struct Group {
+    int segment = 0;
+    int bucket = 0;
+    std::vector<PlannedSample> samples;
+    int64_t first_place = 0;
+  };
+  void top_up();
+  Batch build(const Group& group) const;
+
+  const Plan& plan_;
+  PlanWalker walker_;
+  const Sources& sources_;
+  const Config& config_;
+  const Embedder& embedder_;
+  Placement placement_;
+  std::deque<StepBatches> steps_;   // planned and not yet begun
+  std::deque<Group> waiting_;       // planned and not yet handed to a worker
+  OrderedWorkers<Batch> workers_;   // last: its threads use all of the above
+};
+
+}  // namespace pendulum

@@ -1,0 +1,29 @@
+// One checkpoint: a folder of safetensors files with a manifest, complete or invisible.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "safetensors/safetensors.h"
+
+namespace pendulum {
+
+struct CheckpointContents {
+  std::map<std::string, NamedTensors>
+      tensors;  // file name without .safetensors -> its tensors; sorted by name once loaded
+  nlohmann::json state;  // all else that training needs to go on
+};
+
+// Writes <folder>, which must not exist: a hidden folder beside it first, each file synced, the
+// manifest last, then one rename. After a failure (Error, naming the path) nothing is left behind.
+void save_checkpoint(const std::string& folder, int64_t step, const CheckpointContents& contents);
+
+// Reads and verifies every byte; tensors are on the CPU. DataError names the file and what is
+// wrong.
+CheckpointContents load_checkpoint(const std::string& folder);
+
+// Why the checkpoint cannot be loaded, or nothing. Without `thorough`, lengths alone are compared.
+std::string checkpoint_damage(const std::string& folder, bool thorough = true);
+
+}  // namespace pendulum

@@ -1,0 +1,60 @@
+// Looks at the open sections a few times per timeout.
+#include "comm/watchdog.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+
+namespace pendulum {
+
+Watchdog::Watchdog(int rank, std::chrono::milliseconds timeout)
+    : rank_(rank), timeout_(timeout), thread_([this] { watch(); }) {}
+
+Watchdog::~Watchdog() {
+  {
+    const std::scoped_lock lock(mutex_);
+    end_ = true;
+  }
+  ended_.notify_all();
+  thread_.join();
+}
+
+void Watchdog::set_place(std::string place) {
+  const std::scoped_lock lock(mutex_);
+  place_ = std::move(place);
+}
+
+void Watchdog::enter(std::string words) {
+  const std::scoped_lock lock(mutex_);
+  open_.push_back({std::move(words), Clock::now()});
+}
+
+void Watchdog::leave() {
+  const std::scoped_lock lock(mutex_);
+  open_.pop_back();
+}
+
+void Watchdog::watch() {
+  std::unique_lock lock(mutex_);
+  const std::chrono::milliseconds pause = std::clamp<std::chrono::milliseconds>(
+      timeout_ / 8, std::chrono::milliseconds(1), std::chrono::milliseconds(1000));
+  while (!ended_.wait_for(lock, pause, [this] { return end_; })) {
+    // The innermost section names the call; an outer one that is late has it as its reason.
+    const bool late = !open_.empty() && Clock::now() - open_.front().started > timeout_;
+    if (late) report(open_.back());
+  }
+}
+
+void Watchdog::report(const Open& late) const {
+  const auto seconds = std::chrono::duration<double>(Clock::now() - late.started).count();
+  const std::string message =
+      text("[rank ", rank_, "] ", late.words, " in ", place_, " has not ended after ", seconds,
+           " s; a peer has died, hangs or makes other calls. This process ends.\n");
+  // write, not iostreams: another thread may hold their lock for ever.
+  if (::write(STDERR_FILENO, message.data(), message.size()) < 0) ::_exit(1);
+  ::_exit(1);
+}
+
+}  // namespace pendulum

@@ -1,0 +1,184 @@
+// What must hold between keys of a configuration: sources that exist, lengths, shapes, batches.
+#include <cmath>
+#include <regex>
+#include <set>
+
+#include "config/document.h"
+#include "config/nearest.h"
+#include "config/reader.h"
+#include "core/error.h"
+
+namespace pendulum {
+namespace {
+
+bool is_power_of_two(int n) { return n > 0 && (n & (n - 1)) == 0; }
+
+template <class T>
+std::vector<std::string> keys_of(const std::map<std::string, T>& entries) {
+  std::vector<std::string> out;
+  for (const auto& [key, entry] : entries) out.push_back(key);
+  return out;
+}
+
+class Checks {
+ public:
+  Checks(const Config& config, const Value& root) : config_(config), root_(root) {}
+
+  void all() const {
+    stage_names();
+    codec_and_model();
+    lengths();
+    for (const StageConfig& stage : config_.stages) {
+      sources(stage);
+      batches(stage);
+      shape(stage);
+      objective(stage.objective, at(stage, "objective"));
+    }
+    objective(config_.objective, "objective");
+  }
+
+ private:
+  template <class... Parts>
+  [[noreturn]] void refuse(const std::string& path, const Parts&... message) const {
+    fail(place_of(root_, path), path, text(message...));
+  }
+
+  static std::string at(const StageConfig& stage, const std::string& key) {
+    return "stages." + stage.name + "." + key;
+  }
+
+  // First: every later message names a stage by its name.
+  void stage_names() const {
+    std::set<std::string> names;
+    for (size_t i = 0; i < config_.stages.size(); ++i) {
+      const std::string& name = config_.stages[i].name;
+      if (names.insert(name).second) continue;
+      refuse(text("stages.", i, ".name"), "\"", name, "\" is the name of an earlier stage");
+    }
+  }
+
+  void codec_and_model() const {
+    const CodecConfig& codec = config_.codec;
+    if (!is_power_of_two(codec.spatial))
+      refuse("codec.spatial", "expected a power of two, found ", codec.spatial);
+    if (!is_power_of_two(codec.temporal))
+      refuse("codec.temporal", "expected a power of two, found ", codec.temporal);
+    if (codec.drop > std::log2(codec.spatial)) {
+      refuse("codec.drop", "expected at most ", std::log2(codec.spatial),
+             ", the bands of codec.spatial ", codec.spatial, ", found ", codec.drop);
+    }
+    const ModelConfig& model = config_.model;
+    if (!model.patch.empty() && model.patch[0] != 1) {
+      refuse("model.patch.0", "expected 1, found ", model.patch[0],
+             ": a still has a single latent frame");
+    }
+    try {
+      const std::regex compiled(model.trainable);
+    } catch (const std::regex_error& error) {
+      refuse("model.trainable", "not a regular expression, \"", model.trainable,
+             "\": ", error.what());
+    }
+  }
+
+  // Exactly one of compute and steps in each stage; shares that sum to the whole.
+  void lengths() const {
+    double sum = 0;
+    size_t shares = 0;
+    for (const StageConfig& stage : config_.stages) {
+      const bool has_compute = stage.compute > 0, has_steps = stage.steps > 0;
+      const std::string path = "stages." + stage.name;
+      if (has_compute && has_steps)
+        refuse(at(stage, "steps"), "a stage has either compute or steps, found both");
+      if (!has_compute && !has_steps)
+        refuse(path, "a stage has either compute or steps, found neither");
+      sum += stage.compute;
+      shares += has_compute;
+    }
+    if (shares > 0 && config_.total_flops == 0) {
+      refuse("total_flops",
+             "missing, and required where stages have compute: for example total_flops: 20 TFLOP");
+    }
+    if (shares == 0 && config_.total_flops > 0) {
+      refuse("total_flops",
+             "no stage has compute, so that this would have no effect; leave it out");
+    }
+    const bool all = shares == config_.stages.size();
+    constexpr double kSlack = 1e-6;
+    if (all && !(std::abs(sum - 1) <= kSlack)) {
+      refuse("stages", "the stages' shares of compute sum to ", sum, ", expected 1");
+    }
+    if (!(sum <= 1 + kSlack))
+      refuse("stages", "the stages' shares of compute sum to ", sum, ", expected at most 1");
+  }
+
+  void sources(const StageConfig& stage) const {
+    const std::vector<std::string> known = keys_of(config_.sources);
+    double sum = 0;
+    for (const auto& [name, weight] : stage.sources) {
+      sum += weight;
+      if (config_.sources.contains(name)) continue;
+      refuse(at(stage, "sources." + name), "no such source", did_you_mean(name, known),
+             " (valid: ", listed(known), ")");
+    }
+    if (!(sum > 0)) refuse(at(stage, "sources"), "every weight is 0, expected one above 0");
+  }
+
+  void batches(const StageConfig& stage) const {
+    const std::vector<std::string> known = keys_of(stage.sources);
+    for (const auto& [key, entries] :
+         {std::pair{"batch", &stage.batch}, std::pair{"width", &stage.width}}) {
+      for (const auto& [name, number] : *entries) {
+        if (stage.sources.contains(name)) continue;
+        refuse(at(stage, text(key, ".", name)), "not a source of this stage",
+               did_you_mean(name, known), " (valid: ", listed(known), ")");
+      }
+    }
+    for (const auto& [name, width] : stage.width) {
+      if (config_.mesh.slot % width != 0) {
+        refuse(at(stage, "width." + name), "expected a divisor of mesh.slot, ", config_.mesh.slot,
+               ", found ", width);
+      }
+    }
+    if (config_.mesh.beat.is_set()) return;
+    for (const auto& [name, weight] : stage.sources) {
+      if (weight == 0 || stage.batch.contains(name)) continue;
+      refuse(at(stage, "batch." + name),
+             "missing, and required where mesh.beat is not set: for example batch: {", name,
+             ": 16}");
+    }
+  }
+
+  void shape(const StageConfig& stage) const {
+    const Shape& shape = stage.shape;
+    const int temporal = std::max(4, config_.codec.temporal);
+    if ((shape.frames - 1) % temporal != 0) {
+      refuse(at(stage, "shape.frames"), "expected ", temporal, "k+1 frames (1, ", temporal + 1,
+             ", ", 2 * temporal + 1, ", ...), found ", shape.frames);
+    }
+    const std::vector<int>& patch = config_.model.patch;
+    const int patch_height = patch.empty() ? 2 : patch[1],
+              patch_width = patch.empty() ? 2 : patch[2];
+    const int height = config_.codec.spatial * patch_height,
+              width = config_.codec.spatial * patch_width;
+    if (shape.height % height != 0 || shape.width % width != 0) {
+      refuse(at(stage, "shape.size"), "expected height and width to be multiples of ", height,
+             " and ", width, " (codec.spatial ", config_.codec.spatial, " x patch ", patch_height,
+             "x", patch_width, "), found ", shape.height, "x", shape.width);
+    }
+  }
+
+  void objective(const ObjectiveConfig& objective, const std::string& path) const {
+    if (objective.per_token && !config_.model.per_token_time) {
+      refuse(path + ".per_token", "needs model.per_token_time: true");
+    }
+  }
+
+  const Config& config_;
+  const Value& root_;
+};
+
+}  // namespace
+
+void check_config(const Config& config, const Value& root) { Checks(config, root).all(); }
+
+}  // namespace pendulum

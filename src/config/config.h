@@ -1,0 +1,189 @@
+// Every setting of a run as typed structs. One `fields` list per struct drives parsing, printing,
+// documentation, the override of a stage and the comparison on resume; adding a key is adding a
+// member and its line.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "config/units.h"
+#include "core/shape.h"
+
+namespace pendulum {
+
+struct RunConfig {
+  std::string name = "run";
+  std::string dir = "runs";
+  uint64_t seed = 7;
+  Every validate = Every::steps(200);
+  Every sample = Every::stage();
+  Every evaluate = Every::never();  // accuracy on the synthetic data's held-out captions
+  Every save = Every::steps(500);
+  int keep = 2;
+  std::string inject{};  // fault injection for tests, "kill@120"; empty in real runs
+
+  bool operator==(const RunConfig&) const = default;
+};
+
+struct MeshConfig {
+  int slot = 1;
+  int slots = 1;
+  int accumulate = 1;
+  int dwell = 8;
+  Beat beat{};      // unset: batches are given per stage
+  int threads = 0;  // per process; 0: cores divided by the processes on this machine
+  std::string device = "auto";
+  double timeout = 600;  // seconds
+
+  bool operator==(const MeshConfig&) const = default;
+};
+
+struct ModelConfig {
+  std::string preset = "wan-tiny";
+  int layers = 0, heads = 0, head_dim = 0, ffn_dim = 0, freq_dim = 0;  // 0: from the preset
+  std::vector<int> patch{};  // (time, height, width); empty: preset
+  bool cross_attn_norm = true;
+  double eps = 1e-6;
+  bool per_token_time = false;
+  std::string trainable = ".*";  // regular expression over parameter names
+
+  bool operator==(const ModelConfig&) const = default;
+};
+
+struct CodecConfig {
+  std::string kind = "haar";
+  int spatial = 4;   // pixels per latent pixel, a power of two
+  int temporal = 4;  // frames per latent frame after the first, a power of two
+  int drop = 0;      // finest spatial bands left out (lossy): 1 keeps what a 2x2 average keeps
+
+  bool operator==(const CodecConfig&) const = default;
+};
+
+struct TextConfig {
+  std::string kind = "minilm";
+  std::string weights = "auto";
+  int length = 32;  // tokens
+
+  bool operator==(const TextConfig&) const = default;
+};
+
+struct RightsConfig {
+  std::vector<std::string> allow{};
+  double max_unreadable = 0.01;  // share of a source's draws
+
+  bool operator==(const RightsConfig&) const = default;
+};
+
+struct SourceConfig {
+  std::string data{};
+  double max_epochs = 0;  // 0: no limit
+  int validation = 32;    // samples held out where the data names no split
+
+  bool operator==(const SourceConfig&) const = default;
+};
+
+struct EmbedConfig {
+  int workers = 1;
+  int prefetch = 8;            // passes decoded and embedded ahead of the trainer
+  std::string cache = "auto";  // folder; auto: <run.dir>/cache; off
+  double cache_limit_gb = 20;
+
+  bool operator==(const EmbedConfig&) const = default;
+};
+
+struct ObjectiveConfig {
+  std::string predict = "velocity";
+  std::string timestep = "logit-normal";
+  double mean = 0, std = 1;
+  std::optional<double> shift{};  // unset: by resolution
+  double caption_dropout = 0.1;
+  double min_time = 0.02;  // with predict x: the velocity's denominator is at least this
+  bool per_token = false;
+
+  bool operator==(const ObjectiveConfig&) const = default;
+};
+
+struct OptimConfig {
+  std::string kind = "adamw";
+  double lr = 1e-3;
+  std::vector<double> betas{0.9, 0.99};
+  double eps = 1e-8;
+  double weight_decay = 0.01;
+  Steps warmup{0};
+  std::string schedule = "constant";
+  double final_lr = 0.0;  // share of lr at the end of the stage
+  double clip = 1.0;
+  double ema = 0.999;  // 0: none
+
+  bool operator==(const OptimConfig&) const = default;
+};
+
+struct GenerateConfig {
+  std::string solver = "euler";
+  int steps = 20;
+  double guidance = 3.0;
+  std::optional<double> shift{};
+  int fps = 8;
+  std::vector<std::string> prompts{};
+
+  bool operator==(const GenerateConfig&) const = default;
+};
+
+// One phase of the curriculum. In the YAML, `shape: {frames, size, fps}` holds shape and fps, and
+// `optim` and `objective` hold only the keys that differ from the run's; here they are complete.
+struct StageConfig {
+  std::string name{};
+  double compute = 0;  // share of the run's FLOPs
+  int64_t steps = 0;   // instead of compute
+  std::map<std::string, double> sources{};
+  Shape shape{};
+  double fps = 8;
+  std::map<std::string, int> batch{};  // samples per group, by source; empty: from the beat
+  std::map<std::string, int> width{};  // GPUs per sample, by source; empty: from the beat
+  OptimConfig optim{};                 // the run's, with the stage's keys laid over
+  ObjectiveConfig objective{};
+
+  bool operator==(const StageConfig&) const = default;
+};
+
+struct Config {
+  int version = 1;
+  double total_flops =
+      0;  // with `compute`: the run's training FLOPs, for example 2e13; unit "TFLOP" allowed
+  std::string weights = "samples";  // what source weights count: samples, tokens, draws
+  RunConfig run{};
+  MeshConfig mesh{};
+  ModelConfig model{};
+  CodecConfig codec{};
+  TextConfig text{};
+  RightsConfig rights{};
+  EmbedConfig embed{};
+  GenerateConfig generate{};
+  ObjectiveConfig objective{};
+  OptimConfig optim{};
+  std::map<std::string, SourceConfig> sources{};
+  std::vector<StageConfig> stages{};
+
+  bool operator==(const Config&) const = default;
+};
+
+// Reads and checks a file with what it includes; `overrides` are "a.b=c" (list elements by index
+// or, for stages, by name: stages.image.steps=5). Throws ConfigError with file, line, key, what was
+// found, what was expected and the nearest valid key.
+Config load_config(const std::string& path, const std::vector<std::string>& overrides = {});
+// The same from a text; its includes are relative to the folder of name_for_errors, as a path.
+Config parse_config(const std::string& yaml_text, const std::string& name_for_errors = "config");
+
+// The resolved configuration, every default written out; parse_config(print_config(c)) == c.
+std::string print_config(const Config& config);
+
+// The documented schema as a Markdown page; docs/configuration.md is this text.
+std::string config_reference();
+
+// Keys whose value differs between the two and that a resumed run may not change; empty:
+// compatible.
+std::vector<std::string> incompatible_keys(const Config& saved, const Config& now);
+
+}  // namespace pendulum

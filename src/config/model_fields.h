@@ -1,0 +1,150 @@
+// Keys of the sections that say what is trained: model, codec, text, objective, optim. See
+// fields.h.
+#pragma once
+#include "config/config.h"
+#include "config/spec.h"
+
+namespace pendulum {
+
+template <class V>
+void fields(V& v, ModelConfig& c) {
+  v(c.preset, {.key = "preset",
+               .choices = {"wan-tiny", "wan-2.1-1.3b", "wan-2.1-14b", "wan-2.2-5b"},
+               .help = "Named sizes; the keys below replace single ones."});
+  v(c.layers, {.key = "layers", .range = at_least(0), .help = "Blocks; 0: the preset's."});
+  v(c.heads, {.key = "heads", .range = at_least(0), .help = "Attention heads; 0: the preset's."});
+  v(c.head_dim,
+    {.key = "head_dim", .range = at_least(0), .help = "Width of a head; 0: the preset's."});
+  v(c.ffn_dim,
+    {.key = "ffn_dim", .range = at_least(0), .help = "Inner width of the MLP; 0: the preset's."});
+  v(c.freq_dim, {.key = "freq_dim",
+                 .range = at_least(0),
+                 .help = "Width of the time step's sinusoidal embedding; 0: the preset's."});
+  v(c.patch,
+    {.key = "patch",
+     .range = at_least(1),
+     .unit = "latent pixels",
+     .length = 3,
+     .help =
+         "Latent time x height x width of one token; time is 1, for a still has one latent frame. "
+         "Empty: the preset's, [1, 2, 2]."});
+  v(c.cross_attn_norm,
+    {.key = "cross_attn_norm", .help = "Layer norm before cross-attention, as in Wan 2.x."});
+  v(c.eps, {.key = "eps", .range = above(0), .help = "Epsilon of every norm (Wan 2.x: 1e-6)."});
+  v(c.per_token_time,
+    {.key = "per_token_time",
+     .help = "The model takes a time step per token (Wan 2.2 5B), not per sample."});
+  v(c.trainable, {.key = "trainable",
+                  .help = "Regular expression; only parameters with a matching name train."});
+}
+
+template <class V>
+void fields(V& v, CodecConfig& c) {
+  v(c.kind,
+    {.key = "kind",
+     .choices = {"haar"},
+     .help =
+         "From frames to latents. `haar`: orthonormal space-time Haar transform, no training."});
+  v(c.spatial, {.key = "spatial",
+                .range = between(1, 64),
+                .unit = "pixels",
+                .help = "Edge of a latent pixel; a power of two."});
+  v(c.temporal,
+    {.key = "temporal",
+     .range = between(1, 64),
+     .unit = "frames",
+     .help = "Frames in a latent frame after the first, which is one frame; a power of two."});
+  v(c.drop,
+    {.key = "drop",
+     .range = at_least(0),
+     .unit = "bands",
+     .help =
+         "Finest spatial bands left out, lossy: 1 keeps what the average of 2x2 pixels keeps."});
+}
+
+template <class V>
+void fields(V& v, TextConfig& c) {
+  v(c.kind, {.key = "kind",
+             .choices = {"minilm"},
+             .help = "Text encoder. `minilm`: all-MiniLM-L6, 384 wide."});
+  v(c.weights, {.key = "weights",
+                .pattern = kSomething,
+                .pattern_words = kSomethingWords,
+                .help = "Folder of its weights; `auto`: where scripts/setup put them."});
+  v(c.length, {.key = "length",
+               .range = between(1, 512),
+               .unit = "tokens",
+               .help = "Captions are cut or padded with zeros to this."});
+}
+
+template <class V>
+void fields(V& v, ObjectiveConfig& c) {
+  v(c.predict, {.key = "predict",
+                .choices = {"velocity", "x"},
+                .help = "What the network puts out: the velocity, as published models do, or the "
+                        "clean latent `x`, "
+                        "needed where a token holds more numbers than the model is wide. The loss "
+                        "is in velocity."});
+  v(c.timestep,
+    {.key = "timestep",
+     .choices = {"logit-normal", "uniform"},
+     .help = "Distribution of the time before the shift (logit-normal: arXiv 2403.03206)."});
+  v(c.mean, {.key = "mean", .help = "Mean of the logit (arXiv 2403.03206: 0)."});
+  v(c.std, {.key = "std",
+            .range = above(0),
+            .help = "Standard deviation of the logit (arXiv 2403.03206: 1)."});
+  v(c.shift,
+    {.key = "shift",
+     .range = above(0),
+     .unset = "auto",
+     .help =
+         "Shift of times towards noise (arXiv 2403.03206, 5.3.2); `auto`: by a sample's tokens."});
+  v(c.caption_dropout,
+    {.key = "caption_dropout",
+     .range = between(0, 1),
+     .unit = "share",
+     .help = "Samples trained without caption, for guidance (arXiv 2207.12598: 0.1 to 0.2)."});
+  v(c.min_time,
+    {.key = "min_time",
+     .range = {.low = 0, .high = 1, .open_low = true, .open_high = true},
+     .help = "With `predict: x`: the time by which the velocity divides is at least this."});
+  v(c.per_token, {.key = "per_token",
+                  .help = "A time per token, not per sample; needs `model.per_token_time`."});
+}
+
+template <class V>
+void fields(V& v, OptimConfig& c) {
+  v(c.kind, {.key = "kind", .choices = {"adamw"}, .help = "`adamw`: arXiv 1711.05101."});
+  v(c.lr, {.key = "lr", .range = above(0), .help = "Learning rate after warm-up."});
+  v(c.betas,
+    {.key = "betas",
+     .range = {.low = 0, .high = 1, .open_high = true},
+     .length = 2,
+     .filled = true,
+     .help = "Decay of the two moments. 0.99 follows short runs sooner than the usual 0.999."});
+  v(c.eps, {.key = "eps",
+            .range = above(0),
+            .help = "Added to the root of the second moment (arXiv 1412.6980)."});
+  v(c.weight_decay,
+    {.key = "weight_decay",
+     .range = at_least(0),
+     .help = "Decoupled decay per step, times lr; of matrices, not of biases and norms."});
+  v(c.warmup,
+    {.key = "warmup", .help = "Linear rise of the rate from 0 at the beginning of each stage."});
+  v(c.schedule, {.key = "schedule",
+                 .choices = {"constant", "linear", "cosine"},
+                 .help = "The rate after warm-up, over the stage's steps."});
+  v(c.final_lr, {.key = "final_lr",
+                 .range = between(0, 1),
+                 .unit = "share of lr",
+                 .help = "Where `linear` and `cosine` end."});
+  v(c.clip, {.key = "clip",
+             .range = at_least(0),
+             .help = "Largest norm of the whole gradient; 0: no clipping."});
+  v(c.ema,
+    {.key = "ema",
+     .range = {.low = 0, .high = 1, .open_high = true},
+     .help = "Decay per step of the averaged weights that are sampled and exported; 0: none."});
+}
+
+}  // namespace pendulum

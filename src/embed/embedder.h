@@ -1,0 +1,57 @@
+// A sample's media and caption to what the network is trained on, through the cache.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "data/media_reader.h"
+#include "data/packed_data.h"
+#include "embed/codec.h"
+#include "embed/embedding_cache.h"
+#include "embed/text_encoder.h"
+
+namespace pendulum {
+
+struct Embedded {
+  at::Tensor latent;  // (C, F, h, w) fp32
+  at::Tensor text;    // (L, D) fp32, zeros behind the caption
+};
+
+// Gives the encoded bytes of a sample; called only when its latent is not in the cache.
+using MediaBytes = std::function<std::variant<std::vector<uint8_t>, ReadFailure>()>;
+
+// Thread-safe. Tensors it returns may be shared: never write into them.
+class Embedder {
+ public:
+  // The parts must outlive it. Without a cache it keeps what was used last in memory: captions come
+  // again and again.
+  Embedder(const Codec& codec, const TextEncoder& text_encoder, EmbeddingCache* cache);
+
+  // A sample with the caption that the bits choose among its captions (0: the first). ReadFailure
+  // where its media cannot be had or decoded.
+  std::variant<Embedded, ReadFailure> embed(const PackedData& data, int64_t sample,
+                                            const ClipRequest& request,
+                                            uint64_t caption_bits) const;
+
+  // sha256: of the encoded bytes.
+  std::variant<at::Tensor, ReadFailure> latent(const std::string& sha256, const MediaBytes& media,
+                                               const ClipRequest& request) const;
+  at::Tensor text(const std::string& caption) const;
+
+  const Codec& codec() const { return *codec_; }
+  const TextEncoder& text_encoder() const { return *text_encoder_; }
+  CacheStats cache_stats() const { return cache_->stats(); }
+
+ private:
+  const Codec* codec_;
+  const TextEncoder* text_encoder_;
+  std::unique_ptr<EmbeddingCache> memory_;  // where no cache was given
+  EmbeddingCache* cache_;
+};
+
+}  // namespace pendulum

@@ -1,0 +1,37 @@
+// The threads of OrderedWorkers, and how they keep off the trainer's cores.
+#include "embed/embedding_stage.h"
+
+#include <ATen/Parallel.h>
+
+#include <ctime>
+#include <latch>
+
+namespace pendulum {
+
+double thread_cpu_seconds() {
+  timespec now{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+std::vector<std::thread> start_single_threaded_workers(int count,
+                                                       const std::function<void()>& body) {
+  // at::set_num_threads sets two things: OpenMP's and MKL's number of the calling thread, and the
+  // number that threads which have not used ATen yet will start with. The second is set back here
+  // once every worker has set its own.
+  const int callers = at::get_num_threads();
+  auto ready = std::make_shared<std::latch>(count);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < count; ++i) {
+    threads.emplace_back([ready, body] {
+      at::set_num_threads(1);
+      ready->count_down();
+      body();
+    });
+  }
+  ready->wait();
+  at::set_num_threads(callers);
+  return threads;
+}
+
+}  // namespace pendulum

@@ -1,0 +1,95 @@
+// A trained model out of a checkpoint: the run's configuration, its weights, and where it stood.
+#include <filesystem>
+#include <map>
+
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/checkpoint_store.h"
+#include "core/error.h"
+#include "core/log.h"
+#include "export/trained_model.h"
+
+namespace pendulum {
+namespace {
+
+namespace fs = std::filesystem;
+
+// `path` itself where it is a checkpoint, else the newest one of the run.
+std::string checkpoint_folder(const std::string& path) {
+  std::error_code ignored;
+  if (fs::is_regular_file(fs::path(path) / "manifest.json", ignored)) return path;
+  if (!fs::is_directory(path, ignored)) throw ConfigError(text(path, ": there is no such folder"));
+  if (!fs::is_directory(fs::path(path) / "checkpoints", ignored)) {
+    throw ConfigError(text(path, ": is neither a checkpoint nor a run's folder nor an export"));
+  }
+  const LatestCheckpoint latest = latest_checkpoint(path);
+  for (const std::string& note : latest.notes) warn("{}", note);
+  if (!latest.folder) throw ConfigError(text(path, ": the run has no complete checkpoint yet"));
+  return *latest.folder;
+}
+
+// The segment whose weights these are: the one under way, or the one before where none of its steps
+// was taken.
+std::string last_stage(const nlohmann::json& state) {
+  int segment = state.at("segment").get<int>();
+  if (segment > 0 && state.at("segment_step").get<int64_t>() == 0) --segment;
+  return state.at("plan").at("segments").at(segment).at("stage").get<std::string>();
+}
+
+// All weights; where there is a moving average it holds what was trained, and the rest is as it
+// was.
+std::map<std::string, at::Tensor> weights_of(const CheckpointContents& contents, bool is_average) {
+  const NamedTensors& trained = contents.tensors.at("model");
+  std::map<std::string, at::Tensor> weights(trained.begin(), trained.end());
+  if (!is_average) return weights;
+  for (const auto& [name, tensor] : contents.tensors.at("ema")) weights[name] = tensor;
+  return weights;
+}
+
+TrainedModel model_of(const CheckpointContents& contents, bool is_raw) {
+  const nlohmann::json& state = contents.state;
+  const Config config =
+      parse_config(state.at("config").get<std::string>(), "the checkpoint's configuration");
+  const bool is_average = !is_raw && contents.tensors.contains("ema");
+  TrainedModel model;
+  model.codec_config = config.codec;
+  model.codec = std::make_unique<Codec>(config.codec);
+  model.text_config = config.text;
+  model.text_config.weights = find_text_weights(config.text, default_environments());
+  model.text_encoder = std::make_unique<TextEncoder>(model.text_config, model.text_config.weights);
+  model.architecture = wan_config(config.model, model.codec->channels(), model.text_encoder->dim());
+  model.transformer = std::make_unique<VideoTransformer>(model.architecture, 0);
+  model.transformer->load(weights_of(contents, is_average));
+  model.generate = config.generate;
+  model.provenance = {.run = config.run.name,
+                      .stage = last_stage(state),
+                      .step = state.at("finished_steps").get<int64_t>(),
+                      .weights = is_average ? "ema" : "raw",
+                      .plan_hash = state.at("plan_hash").get<std::string>(),
+                      .consumption_head = state.at("consumption_head").get<std::string>()};
+  for (const StageConfig& stage : config.stages) {
+    if (stage.name != model.provenance.stage) continue;
+    model.shape = stage.shape;
+    model.objective = stage.objective;
+  }
+  check(model.shape.height > 0,
+        "the stage of the checkpoint in its configuration: ", model.provenance.stage);
+  return model;
+}
+
+}  // namespace
+
+TrainedModel load_checkpoint_model(const std::string& path, bool is_raw) {
+  const std::string folder = checkpoint_folder(path);
+  const CheckpointContents contents = load_checkpoint(folder);
+  try {
+    return model_of(contents, is_raw);
+  } catch (const nlohmann::json::exception& error) {
+    throw DataError(text(folder, ": its state is not that of a training run: ", error.what()));
+  } catch (const std::out_of_range&) {
+    throw DataError(text(folder, ": holds no trained model"));
+  } catch (const DataError& error) {
+    throw DataError(text(folder, ": ", error.what()));
+  }
+}
+
+}  // namespace pendulum

@@ -1,0 +1,28 @@
+// The folder that leaves a run: a diffusers transformer and all else that `pendulum sample` needs.
+//   transformer/     config.json and diffusion_pytorch_model.safetensors, for from_pretrained
+//   text_encoder/    weights and vocabulary
+//   pendulum.json    codec, text encoder, prediction, solver, training
+//   README.md        model card
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <string>
+
+#include "export/trained_model.h"
+
+namespace pendulum {
+
+// Writes `model` to `folder`, reloads it from there, compares every tensor bit by bit and one
+// forward pass, and only then gives the folder its name: what exists under that name is whole.
+// dtype: float or bfloat16. An existing folder is replaced only with `is_forced`, and only if it is
+// an export; ConfigError else.
+void write_export(const TrainedModel& model, const std::string& folder, at::ScalarType dtype,
+                  bool is_forced);
+
+// True where the folder holds a pendulum.json of this kind.
+bool is_export(const std::string& folder);
+
+// Everything for drawing clips. DataError naming the file and what is wrong with it.
+TrainedModel load_export(const std::string& folder);
+
+}  // namespace pendulum

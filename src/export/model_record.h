@@ -1,0 +1,24 @@
+// pendulum.json: what an export says about itself beyond the transformer's own config.
+#pragma once
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "export/trained_model.h"
+
+namespace pendulum {
+
+inline constexpr char kRecordFile[] = "pendulum.json";
+inline constexpr char kRecordFormat[] = "pendulum-export";
+inline constexpr int kRecordVersion = 1;
+
+nlohmann::json model_record(const TrainedModel& model, at::ScalarType dtype);
+
+// The settings of a record, without weights: codec_config, text_config, generate, objective, shape,
+// provenance. text_config.weights is empty: the export has its own. DataError naming `path` and the
+// field.
+TrainedModel read_model_record(const nlohmann::json& record, const std::string& path);
+
+// The file's JSON; DataError naming the path where it cannot be read or is no JSON.
+nlohmann::json read_json(const std::string& path);
+
+}  // namespace pendulum

@@ -1,0 +1,63 @@
+// A trained model with all that drawing clips needs, out of an export, a checkpoint or a run.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+
+#include "config/config.h"
+#include "core/shape.h"
+#include "embed/codec.h"
+#include "embed/text_encoder.h"
+#include "generate/generator.h"
+#include "model/video_transformer.h"
+
+namespace pendulum {
+
+// Where weights come from; written into every export.
+struct Provenance {
+  std::string run;               // its name
+  std::string stage;             // the last one trained
+  int64_t step = 0;              // optimiser steps taken
+  std::string weights = "ema";   // "ema" or "raw"
+  std::string plan_hash;         // of the data plan
+  std::string consumption_head;  // of the consumption log's hash chain; empty where none was kept
+};
+
+struct TrainedModel {
+  WanConfig architecture;
+  std::unique_ptr<VideoTransformer> transformer;  // fp32 on the CPU after loading
+  CodecConfig codec_config;
+  std::unique_ptr<Codec> codec;
+  TextConfig text_config;
+  std::unique_ptr<TextEncoder> text_encoder;
+  GenerateConfig generate;
+  ObjectiveConfig objective;  // of the last stage trained: prediction and min_time count
+  Shape shape;                // of the last stage trained
+  Provenance provenance;
+
+  // Moves the transformer; on a GPU it computes in bf16. device: "cpu", "cuda" or "auto".
+  // ConfigError for any other, and for "cuda" without a GPU.
+  void to(const std::string& device);
+  // Draws with `generate` as it stands. The generator refers to this model, which must outlive it.
+  Generator generator() const;
+  // ConfigError naming what does not fit where the codec or the patches cannot divide the shape.
+  void check_shape(const Shape& wanted) const;
+};
+
+// A transformer with the weights of a safetensors file, converted to fp32. DataError naming the
+// file and the tensor that is missing, left over or of another shape; nothing is allocated before
+// the shapes are known to fit.
+std::unique_ptr<VideoTransformer> load_transformer(const WanConfig& config,
+                                                   const std::string& path);
+
+// From a checkpoint folder, or from the newest complete checkpoint of a run folder. is_raw: the
+// weights as trained in place of their moving average; a run without a moving average has only
+// these.
+TrainedModel load_checkpoint_model(const std::string& path, bool is_raw);
+
+// From an export or, failing that, as load_checkpoint_model does. ConfigError where the folder is
+// neither.
+TrainedModel open_model(const std::string& path, bool is_raw);
+
+}  // namespace pendulum

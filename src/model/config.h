@@ -1,0 +1,31 @@
+// The dimensions of a Wan video transformer, and the published ones by name.
+#pragma once
+#include <array>
+
+#include "config/config.h"
+
+namespace pendulum {
+
+// Fields are those of diffusers' WanTransformer3DModel under shorter names.
+struct WanConfig {
+  int layers = 0;
+  int heads = 0;
+  int head_dim = 0;
+  int ffn_dim = 0;
+  int freq_dim = 0;  // numbers in the sinusoidal code of the time
+  int in_channels = 0;
+  int out_channels = 0;
+  int text_dim = 0;
+  std::array<int, 3> patch{1, 2, 2};  // latent pixels per token: time, height, width
+  bool cross_attn_norm = true;
+  double eps = 1e-6;  // of every norm
+
+  int dim() const { return heads * head_dim; }
+};
+
+// The preset with the fields that `model` sets laid over it; channels come from the codec and text_dim from the text encoder.
+// Presets: wan-tiny (ours, 2.7 M parameters), and the published wan-2.1-1.3b, wan-2.1-14b, wan-2.2-5b. ConfigError for an
+// unknown preset, and for dimensions that cannot work: they name the key.
+WanConfig wan_config(const ModelConfig& model, int latent_channels, int text_dim);
+
+}  // namespace pendulum

@@ -1,0 +1,87 @@
+// The names, shapes and first values of a video transformer's parameters.
+#include "model/parameters.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <cmath>
+
+#include "core/hash.h"
+#include "core/random.h"
+
+namespace pendulum {
+namespace {
+
+class SpecList {
+ public:
+  void add(const std::string& name, std::vector<int64_t> shape, Start start, int64_t fan_in = 1) {
+    specs.push_back({name, std::move(shape), start, fan_in});
+  }
+  void linear(const std::string& name, int64_t in, int64_t out, Start start = Start::uniform) {
+    add(name + ".weight", {out, in}, start, in);
+    add(name + ".bias", {out}, start, in);
+  }
+  void attention(const std::string& name, int64_t dim) {
+    for (const char* layer : {".to_q", ".to_k", ".to_v", ".to_out.0"}) linear(name + layer, dim, dim);
+    add(name + ".norm_q.weight", {dim}, Start::ones);
+    add(name + ".norm_k.weight", {dim}, Start::ones);
+  }
+  std::vector<ParameterSpec> specs;
+};
+
+}  // namespace
+
+std::vector<ParameterSpec> parameter_specs(const WanConfig& config) {
+  const int64_t dim = config.dim();
+  const auto [time, height, width] = config.patch;
+  const int64_t patch = static_cast<int64_t>(time) * height * width;
+  SpecList list;
+  list.add("scale_shift_table", {1, 2, dim}, Start::normal, dim);
+  list.add("patch_embedding.weight", {dim, config.in_channels, time, height, width}, Start::uniform,
+           config.in_channels * patch);
+  list.add("patch_embedding.bias", {dim}, Start::uniform, config.in_channels * patch);
+  list.linear("condition_embedder.time_embedder.linear_1", config.freq_dim, dim);
+  list.linear("condition_embedder.time_embedder.linear_2", dim, dim);
+  list.linear("condition_embedder.time_proj", dim, 6 * dim);
+  list.linear("condition_embedder.text_embedder.linear_1", config.text_dim, dim);
+  list.linear("condition_embedder.text_embedder.linear_2", dim, dim);
+  for (int layer = 0; layer < config.layers; ++layer) {
+    const std::string block = "blocks." + std::to_string(layer);
+    list.add(block + ".scale_shift_table", {1, 6, dim}, Start::normal, dim);
+    list.attention(block + ".attn1", dim);
+    list.attention(block + ".attn2", dim);
+    if (config.cross_attn_norm) {
+      list.add(block + ".norm2.weight", {dim}, Start::ones);
+      list.add(block + ".norm2.bias", {dim}, Start::zeros);
+    }
+    list.linear(block + ".ffn.net.0.proj", dim, config.ffn_dim);
+    list.linear(block + ".ffn.net.2", config.ffn_dim, dim);
+  }
+  list.linear("proj_out", dim, config.out_channels * patch, Start::zeros);
+  return list.specs;
+}
+
+void start_parameter(at::Tensor& parameter, const ParameterSpec& spec, uint64_t seed) {
+  const uint64_t key = draw(Purpose::weights, seed, hash_name(spec.name));
+  if (spec.start == Start::ones || spec.start == Start::zeros) {
+    parameter.fill_(spec.start == Start::ones ? 1.0 : 0.0);
+    return;
+  }
+  at::Tensor values = at::empty(spec.shape, at::kFloat);
+  float* out = values.mutable_data_ptr<float>();
+  const double scale = 1.0 / std::sqrt(static_cast<double>(spec.fan_in));
+  if (spec.start == Start::normal) {
+    fill_normal(out, values.numel(), key);
+    values.mul_(scale);
+  } else {
+    at::parallel_for(0, values.numel(), 1 << 16, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const double unit = uniform(fold(key, static_cast<uint64_t>(i)));
+        out[i] = static_cast<float>((2 * unit - 1) * scale);
+      }
+    });
+  }
+  parameter.copy_(values);
+}
+
+}  // namespace pendulum

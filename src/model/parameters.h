@@ -1,0 +1,33 @@
+// The names, shapes and first values of a video transformer's parameters.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "model/config.h"
+
+namespace pendulum {
+
+// How a parameter starts.
+//   uniform: +-1/sqrt(fan_in), as torch's Linear and Conv3d; normal: standard deviation 1/sqrt(D), as the modulation tables of
+//   diffusers; ones: norm weights; zeros: norm biases, and the last projection, so that training starts from a prediction
+//   of zero whatever the input (Peebles and Xie, arXiv 2212.09748, section 3.2).
+enum class Start { uniform, normal, ones, zeros };
+
+struct ParameterSpec {
+  std::string name;  // that of diffusers' WanTransformer3DModel.state_dict()
+  std::vector<int64_t> shape;
+  Start start = Start::uniform;
+  int64_t fan_in = 1;  // inputs of one output of the layer; D for `normal`
+};
+
+// In the order of diffusers' state_dict.
+std::vector<ParameterSpec> parameter_specs(const WanConfig& config);
+
+// Fills an fp32 or fp64 CPU tensor. Element i depends on (seed, name, i) alone, fp64 holds the fp32 values.
+void start_parameter(at::Tensor& parameter, const ParameterSpec& spec, uint64_t seed);
+
+}  // namespace pendulum

@@ -1,0 +1,104 @@
+// The forward pass of the video transformer, from ops/.
+#include "model/video_transformer.h"
+
+#include <ATen/ATen.h>
+
+#include "core/error.h"
+#include "ops/attention.h"
+#include "ops/bias_gelu.h"
+#include "ops/gated_residual.h"
+#include "ops/projection.h"
+#include "ops/norm_modulate.h"
+
+namespace pendulum {
+
+// Legend: B samples, N tokens, L text tokens, D model width, H heads, d = D / H.
+struct VideoTransformer::Conditions {
+  at::Tensor time;        // (B, D) or (B, N, D)
+  at::Tensor modulation;  // (B, 6, D) or (B, N, 6, D)
+  at::Tensor text_states; // (B, L, D)
+};
+
+at::Tensor VideoTransformer::cast(const at::Tensor& parameter) const {
+  return parameter.to(compute_);
+}
+
+VideoTransformer::Conditions VideoTransformer::embed_conditions(const at::Tensor& time,
+                                                                const at::Tensor& text_states) const {
+  const at::Tensor code = time_code(time.flatten(), config_.freq_dim).to(table_.scalar_type());
+  at::Tensor hidden = project(at::silu(project(code, time_in_.weight, time_in_.bias)), time_out_.weight,
+                             time_out_.bias);
+  at::Tensor modulation = project(at::silu(hidden), time_table_.weight, time_table_.bias);
+  std::vector<int64_t> shape = time.sizes().vec();
+  shape.push_back(config_.dim());
+  hidden = hidden.view(shape);
+  shape.insert(shape.end() - 1, 6);
+  modulation = modulation.view(shape);
+
+  const at::Tensor states = text_states.to(compute_);
+  const at::Tensor inner = bias_gelu(project(states, cast(text_in_.weight)), text_in_.bias);
+  return {hidden, modulation, project(inner, cast(text_out_.weight), cast(text_out_.bias))};
+}
+
+at::Tensor VideoTransformer::cross_attention(const BlockWeights& weights, const at::Tensor& x,
+                                             const at::Tensor& text_states) const {
+  const AttentionWeights& w = weights.cross;
+  at::Tensor normed = x;
+  if (weights.norm_weight.defined())
+    normed = norm_modulate(x, weights.norm_weight, weights.norm_bias, config_.eps, 0.0);
+  const at::Tensor query = project(normed, cast(w.query.weight), cast(w.query.bias));
+  const at::Tensor key_value =
+      project(text_states, joined({w.key.weight, w.value.weight}, compute_),
+             joined({w.key.bias, w.value.bias}, compute_));
+  const auto q = norm_rotary(query, {w.norm_query}, nullptr, config_.heads, config_.eps);
+  const auto kv = norm_rotary(key_value, {w.norm_key}, nullptr, config_.heads, config_.eps);
+  const at::Tensor mixed = attention(q[0], kv[0], kv[1]);
+  return gated_residual(x, project(mixed, cast(w.out.weight)), w.out.bias);
+}
+
+at::Tensor VideoTransformer::block(const BlockWeights& weights, const at::Tensor& x_in,
+                                   const Conditions& conditions, const RotaryTables& rotary) const {
+  const auto m = (conditions.modulation + weights.table).unbind(-2);
+  const AttentionWeights& w = weights.self;
+
+  const at::Tensor normed = norm_modulate(x_in, m[1], m[0], config_.eps);
+  const at::Tensor packed =
+      project(normed, joined({w.query.weight, w.key.weight, w.value.weight}, compute_),
+             joined({w.query.bias, w.key.bias, w.value.bias}, compute_));
+  const auto qkv = norm_rotary(packed, {w.norm_query, w.norm_key}, &rotary, config_.heads, config_.eps);
+  const at::Tensor mixed = attention(qkv[0], qkv[1], qkv[2]);
+  at::Tensor x = gated_residual(x_in, project(mixed, cast(w.out.weight)), w.out.bias, m[2]);
+
+  x = cross_attention(weights, x, conditions.text_states);
+
+  const at::Tensor wide = project(norm_modulate(x, m[4], m[3], config_.eps), cast(weights.up.weight));
+  const at::Tensor narrow = project(bias_gelu(wide, weights.up.bias), cast(weights.down.weight));
+  return gated_residual(x, narrow, weights.down.bias, m[5]);
+}
+
+at::Tensor VideoTransformer::forward(const at::Tensor& latents, const at::Tensor& time,
+                                     const at::Tensor& text_states) const {
+  check(latents.dim() == 5 && latents.size(1) == config_.in_channels, "latents (B, ",
+        config_.in_channels, ", F, H, W), found ", latents.sizes());
+  check(text_states.dim() == 3 && text_states.size(0) == latents.size(0) &&
+            text_states.size(2) == config_.text_dim,
+        "text (B, L, ", config_.text_dim, "), found ", text_states.sizes());
+  const at::Tensor patches = to_patches(latents.to(compute_), config_.patch);
+  const Grid grid{latents.size(2) / config_.patch[0], latents.size(3) / config_.patch[1],
+                  latents.size(4) / config_.patch[2]};
+  check(time.size(0) == latents.size(0) &&
+            (time.dim() == 1 || (time.dim() == 2 && time.size(1) == patches.size(1))),
+        "time (B) or (B, N) with ", patches.size(1), " tokens, found ", time.sizes());
+
+  const Conditions conditions = embed_conditions(time, text_states);
+  const RotaryTables rotary = rotary_tables(grid, config_.head_dim, table_.options());
+  at::Tensor x = project(patches, cast(patch_.weight).flatten(1), cast(patch_.bias));
+  for (const BlockWeights& weights : blocks_) x = block(weights, x, conditions, rotary);
+
+  const auto last = (conditions.time.unsqueeze(-2) + table_).unbind(-2);
+  x = norm_modulate(x, last[1], last[0], config_.eps);
+  x = project(x, cast(last_.weight), cast(last_.bias));
+  return from_patches(x, grid, config_.patch).to(table_.scalar_type());
+}
+
+}  // namespace pendulum

@@ -1,0 +1,87 @@
+// The Wan video transformer: latents, times and text in, a prediction shaped like the latents out.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "model/config.h"
+#include "model/tokens.h"
+
+namespace pendulum {
+
+struct LinearWeights {
+  at::Tensor weight, bias;  // (out, in), (out)
+};
+
+struct AttentionWeights {
+  LinearWeights query, key, value, out;
+  at::Tensor norm_query, norm_key;  // (D)
+};
+
+struct BlockWeights {
+  at::Tensor table;  // (1, 6, D): shift, scale, gate of self-attention, then of the feed-forward layer
+  AttentionWeights self, cross;
+  at::Tensor norm_weight, norm_bias;  // (D) before cross-attention; undefined without cross_attn_norm
+  LinearWeights up, down;
+};
+
+// Parameters and the forward pass of a Wan 2.x text-to-video transformer, as diffusers' WanTransformer3DModel computes it.
+class VideoTransformer {
+ public:
+  // Fresh weights, functions of (seed, name, element) alone. `master` is the parameters' type: kDouble for numerical checks.
+  VideoTransformer(const WanConfig& config, uint64_t seed, at::ScalarType master = at::kFloat);
+  // Copies would share parameters without saying so.
+  VideoTransformer(const VideoTransformer&) = delete;
+  VideoTransformer& operator=(const VideoTransformer&) = delete;
+  VideoTransformer(VideoTransformer&&) = default;
+  VideoTransformer& operator=(VideoTransformer&&) = default;
+
+  // latents (B, in_channels, F, H, W) in whole patches; time in [0, 1000], (B) or (B, N) with N tokens in the order (frame,
+  // row, column); text_states (B, L, text_dim), zero where a caption is shorter. Returns (B, out_channels, F, H, W) of the
+  // parameters' type, differentiable with respect to the parameters, the latents and the text.
+  at::Tensor forward(const at::Tensor& latents, const at::Tensor& time,
+                     const at::Tensor& text_states) const;
+
+  // Leaves that want gradients, in diffusers' order and under its names. Writing into them is seen by the next forward.
+  const std::vector<std::pair<std::string, at::Tensor>>& parameters() const { return parameters_; }
+  int64_t parameter_count() const;
+
+  // Overwrites every parameter. DataError names the first tensor that is missing, unknown or of another shape; nothing is
+  // changed then.
+  void load(const std::map<std::string, at::Tensor>& values);
+
+  // The type of activations and matrix products: kFloat or kBFloat16 (kDouble with fp64 parameters). Norms, modulation,
+  // rotation and the time embedding stay in the parameters' type.
+  void set_compute(at::ScalarType type);
+  // Moves the parameters; handles taken from parameters() before keep the old ones.
+  void to(at::Device device);
+
+  const WanConfig& config() const { return config_; }
+  at::Device device() const { return parameters_.front().second.device(); }
+
+ private:
+  struct Conditions;
+
+  void bind();
+  Conditions embed_conditions(const at::Tensor& time, const at::Tensor& text_states) const;
+  at::Tensor block(const BlockWeights& weights, const at::Tensor& x, const Conditions& conditions,
+                   const RotaryTables& rotary) const;
+  at::Tensor cross_attention(const BlockWeights& weights, const at::Tensor& x,
+                             const at::Tensor& text_states) const;
+  at::Tensor cast(const at::Tensor& parameter) const;
+
+  WanConfig config_;
+  at::ScalarType compute_;
+  std::vector<std::pair<std::string, at::Tensor>> parameters_;
+
+  // The same tensors by their role.
+  at::Tensor table_;  // (1, 2, D): shift and scale of the last norm
+  LinearWeights patch_, time_in_, time_out_, time_table_, text_in_, text_out_, last_;
+  std::vector<BlockWeights> blocks_;
+};
+
+}  // namespace pendulum

@@ -1,0 +1,139 @@
+// A video transformer's parameters in memory: where they lie, which role each has, loading and moving them.
+#include <ATen/ATen.h>
+
+#include "core/error.h"
+#include "model/parameters.h"
+#include "model/video_transformer.h"
+
+namespace pendulum {
+namespace {
+
+using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
+// Parameters that one product reads together share a storage: "blocks.3.attn1.to_k.bias" -> "blocks.3.attn1 bias". A
+// cross-attention's query reads other inputs and stands alone. Empty: alone.
+std::string neighbourhood(const std::string& name) {
+  const size_t cross = name.find(".attn2.to_");
+  const size_t self = name.find(".attn1.to_");
+  const size_t at = cross != std::string::npos ? cross : self;
+  if (at == std::string::npos) return "";
+  const std::string layer = name.substr(at + 10, 2);  // "q.", "k.", "v.", "ou"
+  if (layer == "ou" || (layer == "q." && cross != std::string::npos)) return "";
+  return name.substr(0, at + 6) + " " + name.substr(name.rfind('.') + 1);
+}
+
+// Empty tensors for all specs; neighbours one behind the other, so that joined() copies nothing.
+NamedTensors allocate(const std::vector<ParameterSpec>& specs, const at::TensorOptions& options) {
+  std::map<std::string, int64_t> rows;
+  for (const ParameterSpec& spec : specs) rows[neighbourhood(spec.name)] += spec.shape[0];
+  std::map<std::string, std::pair<at::Tensor, int64_t>> shared;  // the storage, and its rows in use
+  NamedTensors out;
+  for (const ParameterSpec& spec : specs) {
+    const std::string place = neighbourhood(spec.name);
+    if (place.empty()) {
+      out.emplace_back(spec.name, at::empty(spec.shape, options));
+      continue;
+    }
+    auto& [storage, used] = shared[place];
+    if (!storage.defined()) {
+      std::vector<int64_t> shape = spec.shape;
+      shape[0] = rows[place];
+      storage = at::empty(shape, options);
+    }
+    out.emplace_back(spec.name, storage.narrow(0, used, spec.shape[0]).detach());
+    used += spec.shape[0];
+  }
+  return out;
+}
+
+}  // namespace
+
+VideoTransformer::VideoTransformer(const WanConfig& config, uint64_t seed, at::ScalarType master)
+    : config_(config), compute_(master) {
+  check(master == at::kFloat || master == at::kDouble, "parameters in fp32 or fp64");
+  const auto specs = parameter_specs(config);
+  parameters_ = allocate(specs, at::TensorOptions(master));
+  for (size_t i = 0; i < specs.size(); ++i) start_parameter(parameters_[i].second, specs[i], seed);
+  bind();
+}
+
+void VideoTransformer::bind() {
+  std::map<std::string, at::Tensor> by_name;
+  for (auto& [name, tensor] : parameters_) by_name[name] = tensor.set_requires_grad(true);
+  const auto linear_at = [&](const std::string& name) {
+    return LinearWeights{by_name.at(name + ".weight"), by_name.at(name + ".bias")};
+  };
+  const auto attention_at = [&](const std::string& name) {
+    return AttentionWeights{linear_at(name + ".to_q"),
+                            linear_at(name + ".to_k"),
+                            linear_at(name + ".to_v"),
+                            linear_at(name + ".to_out.0"),
+                            by_name.at(name + ".norm_q.weight"),
+                            by_name.at(name + ".norm_k.weight")};
+  };
+  table_ = by_name.at("scale_shift_table");
+  patch_ = linear_at("patch_embedding");
+  time_in_ = linear_at("condition_embedder.time_embedder.linear_1");
+  time_out_ = linear_at("condition_embedder.time_embedder.linear_2");
+  time_table_ = linear_at("condition_embedder.time_proj");
+  text_in_ = linear_at("condition_embedder.text_embedder.linear_1");
+  text_out_ = linear_at("condition_embedder.text_embedder.linear_2");
+  last_ = linear_at("proj_out");
+  blocks_.clear();
+  for (int layer = 0; layer < config_.layers; ++layer) {
+    const std::string name = "blocks." + std::to_string(layer);
+    BlockWeights block{.table = by_name.at(name + ".scale_shift_table"),
+                       .self = attention_at(name + ".attn1"),
+                       .cross = attention_at(name + ".attn2"),
+                       .norm_weight = {},
+                       .norm_bias = {},
+                       .up = linear_at(name + ".ffn.net.0.proj"),
+                       .down = linear_at(name + ".ffn.net.2")};
+    if (config_.cross_attn_norm) {
+      block.norm_weight = by_name.at(name + ".norm2.weight");
+      block.norm_bias = by_name.at(name + ".norm2.bias");
+    }
+    blocks_.push_back(std::move(block));
+  }
+}
+
+int64_t VideoTransformer::parameter_count() const {
+  int64_t count = 0;
+  for (const auto& [name, tensor] : parameters_) count += tensor.numel();
+  return count;
+}
+
+void VideoTransformer::load(const std::map<std::string, at::Tensor>& values) {
+  std::map<std::string, at::Tensor> known(parameters_.begin(), parameters_.end());
+  for (const auto& [name, tensor] : values) {
+    if (!known.contains(name))
+      throw DataError(text("the weights hold a tensor ", name, ", which this model does not have"));
+  }
+  for (const auto& [name, tensor] : parameters_) {
+    const auto found = values.find(name);
+    if (found == values.end()) throw DataError(text("the weights lack the tensor ", name));
+    if (found->second.sizes() != tensor.sizes())
+      throw DataError(text("the weights' tensor ", name, " has the shape ", found->second.sizes(),
+                           ", this model's has ", tensor.sizes()));
+  }
+  for (auto& [name, tensor] : parameters_) tensor.detach().copy_(values.at(name));
+}
+
+void VideoTransformer::set_compute(at::ScalarType type) {
+  const bool is_wide = table_.scalar_type() == at::kDouble;
+  check(is_wide ? type == at::kDouble : type == at::kFloat || type == at::kBFloat16,
+        "fp32 or bf16 compute, or fp64 with fp64 parameters");
+  compute_ = type;
+}
+
+void VideoTransformer::to(at::Device target) {
+  if (target == device()) return;
+  NamedTensors moved = allocate(parameter_specs(config_), table_.options().device(target).requires_grad(false));
+  for (size_t i = 0; i < moved.size(); ++i) {
+    moved[i].second.copy_(parameters_[i].second.detach());
+  }
+  parameters_ = std::move(moved);
+  bind();
+}
+
+}  // namespace pendulum

@@ -1,0 +1,66 @@
+// AdamW with decay groups, a trainable mask, clipping by global norm and an exponential moving average.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "config/config.h"
+
+namespace pendulum {
+
+using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
+// Those of `parameters` whose whole name the regular expression matches; the others get requires_grad off. ConfigError
+// where the pattern is no regular expression or matches nothing.
+NamedTensors select_trainable(const NamedTensors& parameters, const std::string& pattern);
+
+// Updates fp32 parameters in place (Loshchilov and Hutter, arXiv 1711.05101). Moments and average exist for the trained
+// parameters alone. Weight decay acts on matrices, not on biases, norms and modulation tables.
+class Optimizer {
+ public:
+  // has_average: whether an average is kept (its rate may change from stage to stage).
+  Optimizer(NamedTensors trained, bool has_average);
+
+  // Norm over all gradients, sums in fp64. Parameters without a gradient count as zero.
+  double gradient_norm() const;
+
+  // One update at learning rate lr with gradients multiplied by scale first; then the average moves by (1 - ema).
+  void step(const OptimConfig& config, double lr, double scale);
+  void zero_gradients();
+
+  const NamedTensors& parameters() const { return trained_; }
+  const NamedTensors& average() const { return average_; }  // aligned with parameters(), or empty
+
+  // All that changes during training besides the parameters: "m.<name>", "v.<name>" and "steps".
+  NamedTensors state() const;
+  // Error names a tensor that is missing or of another shape.
+  void load_state(const NamedTensors& state);
+  void load_average(const NamedTensors& average);
+
+ private:
+  NamedTensors trained_;
+  NamedTensors first_moment_, second_moment_;
+  NamedTensors average_;
+  at::Tensor steps_;  // int64 scalar
+};
+
+// While it lives, the parameters hold the averaged weights; then they are as before. Does nothing without an average.
+class AverageScope {
+ public:
+  explicit AverageScope(const Optimizer& optimizer);
+  ~AverageScope();
+  AverageScope(const AverageScope&) = delete;
+  AverageScope& operator=(const AverageScope&) = delete;
+
+ private:
+  const Optimizer& optimizer_;
+  std::vector<at::Tensor> trained_;  // the storage the parameters had
+};
+
+// Copies values by name into `to`; Error names the first tensor that is missing or misshapen.
+void copy_by_name(const NamedTensors& to, const NamedTensors& from);
+
+}  // namespace pendulum

@@ -1,0 +1,13 @@
+// How many processes share a sample of a bucket, and how many samples a slot takes when it draws
+// it.
+#pragma once
+#include "config/config.h"
+#include "pendulum/plan.h"
+
+namespace pendulum {
+
+// Sets width, cost, batch and block of a bucket whose source, shape and name are known, under the
+// plan's beat and options. Throws ConfigError naming the stage's key.
+void size_draw(const Plan& plan, const StageConfig& stage, BucketPlan* bucket);
+
+}  // namespace pendulum

@@ -1,0 +1,93 @@
+// Opens the files that an index names.
+#include "safetensors/sharded.h"
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+
+namespace pendulum {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr const char* kIndexEnd = ".safetensors.index.json";
+
+json read_index(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw DataError(text("cannot open ", path));
+  json index = json::parse(in, nullptr, false);
+  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
+    throw DataError(
+        text(path, " is not an index of safetensors files: it has no object weight_map"));
+  }
+  return index["weight_map"];
+}
+
+// The index or, where there is none, the only .safetensors file of a folder.
+std::string find_in_folder(const std::string& folder) {
+  std::vector<std::string> indices;
+  std::vector<std::string> files;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (name.ends_with(kIndexEnd)) indices.push_back(entry.path().string());
+    if (name.ends_with(".safetensors")) files.push_back(entry.path().string());
+  }
+  const std::vector<std::string>& found = indices.empty() ? files : indices;
+  if (found.size() != 1) {
+    throw DataError(
+        text(folder, " holds ", found.size(), " ",
+             indices.empty() ? ".safetensors files without an index" : "safetensors indices",
+             "; name the one that is meant"));
+  }
+  return found.front();
+}
+
+}  // namespace
+
+ShardedSafetensors ShardedSafetensors::open(const std::string& path) {
+  ShardedSafetensors set;
+  set.path_ = fs::is_directory(path) ? find_in_folder(path) : path;
+  if (!set.path_.ends_with(kIndexEnd)) {
+    set.files_.push_back(SafetensorsFile::open(set.path_));
+    for (const std::string& name : set.files_.front().names()) set.file_of_[name] = 0;
+    return set;
+  }
+  std::map<std::string, size_t> place_of;  // file name -> place in files_
+  const json weight_map = read_index(set.path_);
+  for (const auto& [name, value] : weight_map.items()) {
+    const std::string file = value.is_string() ? value.get<std::string>() : "";
+    // An index from elsewhere must not lead out of its folder.
+    if (file.empty() || fs::path(file).filename() != file) {
+      throw DataError(text(set.path_, ": tensor '", name,
+                           "' must name a file of the same folder, not ", value.dump()));
+    }
+    const auto [place, fresh] = place_of.emplace(file, set.files_.size());
+    if (fresh) {
+      set.files_.push_back(
+          SafetensorsFile::open((fs::path(set.path_).parent_path() / file).string()));
+    }
+    if (!set.files_[place->second].contains(name)) {
+      throw DataError(text(set.path_, " places tensor '", name, "' in ", file,
+                           ", which has none of that name"));
+    }
+    set.file_of_[name] = place->second;
+  }
+  return set;
+}
+
+std::vector<std::string> ShardedSafetensors::names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, place] : file_of_) names.push_back(name);
+  return names;
+}
+
+const SafetensorsFile& ShardedSafetensors::file(const std::string& name) const {
+  const auto found = file_of_.find(name);
+  if (found == file_of_.end()) throw DataError(text(path_, " has no tensor '", name, "'"));
+  return files_[found->second];
+}
+
+}  // namespace pendulum

@@ -1,0 +1,34 @@
+// A set of weights that may be spread over several safetensors files by an index.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "safetensors/safetensors.h"
+
+namespace pendulum {
+
+class ShardedSafetensors {
+ public:
+  // path: one .safetensors file, an index (*.safetensors.index.json, as transformers and diffusers
+  // write it), or a folder that holds exactly one of these. DataError names the file and what is
+  // wrong, such as an index that names a missing tensor.
+  static ShardedSafetensors open(const std::string& path);
+
+  std::vector<std::string> names() const;  // sorted
+  bool contains(const std::string& name) const { return file_of_.contains(name); }
+  const TensorInfo& info(const std::string& name) const { return file(name).info(name); }
+  at::Tensor load(const std::string& name) const { return file(name).load(name); }
+  const std::string& path() const { return path_; }
+
+ private:
+  ShardedSafetensors() = default;
+  const SafetensorsFile& file(const std::string& name) const;
+  std::string path_;
+  std::vector<SafetensorsFile> files_;
+  std::map<std::string, size_t> file_of_;  // tensor -> place in files_
+};
+
+}  // namespace pendulum

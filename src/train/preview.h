@@ -1,0 +1,35 @@
+// Clips drawn while training: files to look at, and their accuracy where the captions are the synthetic data's.
+#pragma once
+#include <array>
+#include <string>
+
+#include "comm/communicator.h"
+#include "config/config.h"
+#include "embed/embedder.h"
+#include "generate/evaluation.h"
+#include "generate/generator.h"
+
+namespace pendulum {
+
+class Preview {
+ public:
+  Preview(const Config& config, const Embedder& embedder, std::array<int, 3> patch, Communicator& world);
+
+  // Draws generate.prompts at the stage's shape into `folder`: a file per prompt and contact_sheet.png. Rank 0 draws, the
+  // others return at once. Returns the contact sheet's path, empty where there are no prompts.
+  std::string draw(const StageConfig& stage, const Network& network, at::Device device,
+                   const std::string& folder) const;
+
+  // One clip for each of the fixed held-out captions, dealt to the processes; the same result on all. Collective.
+  Accuracy evaluate(const StageConfig& stage, const Network& network, at::Device device) const;
+
+ private:
+  Generator generator(const StageConfig& stage, const Network& network, at::Device device) const;
+
+  const Config& config_;
+  const Embedder& embedder_;
+  std::array<int, 3> patch_;
+  Communicator& world_;
+};
+
+}  // namespace pendulum

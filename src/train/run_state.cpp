@@ -1,0 +1,49 @@
+// Run state to JSON and back.
+#include "train/run_state.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+
+namespace pendulum {
+
+nlohmann::json to_json(const RunState& state, const Config& config, const Plan& plan) {
+  return {{"segment", state.position.segment},
+          {"segment_step", state.position.step},
+          {"finished_steps", state.finished_steps},
+          {"running_digest", fmt::format("{:016x}", state.running_digest)},
+          {"consumption_head", state.consumption_head},
+          {"threads", state.threads},
+          {"world", state.world},
+          {"config", print_config(config)},
+          {"plan_hash", plan.hash()},
+          {"plan", plan.manifest()}};
+}
+
+RunState compatible_state(const nlohmann::json& saved, const Config& config, const Plan& plan) {
+  const Config before = parse_config(saved.at("config").get<std::string>(), "the checkpoint's configuration");
+  const std::vector<std::string> changed = incompatible_keys(before, config);
+  if (!changed.empty()) {
+    std::string list;
+    for (const std::string& key : changed) list += (list.empty() ? "" : ", ") + key;
+    throw ConfigError(text("this run cannot be resumed with another value of: ", list,
+                           ". Put the old values back, give the run another name, or start anew with --fresh"));
+  }
+  const std::string difference = differs(saved.at("plan"), plan.manifest());
+  if (!difference.empty()) {
+    throw ConfigError(text("the data plan is not the one this run began with: ", difference,
+                           ". Put the data back, or start anew with --fresh or another run.name"));
+  }
+  RunState state;
+  state.position = {saved.at("segment").get<int>(), saved.at("segment_step").get<int64_t>()};
+  state.finished_steps = saved.at("finished_steps").get<int64_t>();
+  state.running_digest = std::stoull(saved.at("running_digest").get<std::string>(), nullptr, 16);
+  state.consumption_head = saved.at("consumption_head").get<std::string>();
+  state.threads = saved.at("threads").get<int>();
+  state.world = saved.at("world").get<int>();
+  return state;
+}
+
+}  // namespace pendulum

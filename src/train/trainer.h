@@ -1,0 +1,105 @@
+// The training loop: one optimiser step, what happens between steps, and how a run stops and goes on.
+#pragma once
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "batch/batch_builder.h"
+#include "checkpoint/checkpoint_store.h"
+#include "comm/communicator.h"
+#include "config/config.h"
+#include "model/video_transformer.h"
+#include "objective/flow_matching.h"
+#include "optim/optimizer.h"
+#include "pendulum/plan.h"
+#include "rights/consumption_log.h"
+#include "train/preview.h"
+#include "train/progress.h"
+#include "train/step_record.h"
+#include "train/validation.h"
+
+namespace pendulum {
+
+// The parts a trainer works with; all outlive it.
+struct TrainerParts {
+  const Config& config;
+  const Plan& plan;
+  const Sources& sources;
+  const Embedder& embedder;
+  Communicator& world;
+  const VideoTransformer& model;
+  Optimizer& optimizer;
+  std::string run_folder;
+  const std::atomic<int>& stop_signal;  // not 0: a signal asked for the end
+};
+
+// Of the embedding stage, since the process began.
+struct EmbeddingTotals {
+  int64_t hits = 0, misses = 0;
+  double worker_seconds = 0;
+};
+
+// How a run ended.
+enum class RunEnd { finished, stopped };
+
+class Trainer {
+ public:
+  explicit Trainer(TrainerParts parts);
+
+  // Loads the newest complete checkpoint of the run folder; false where there is none. ConfigError where the run may not go
+  // on from it with this configuration and data.
+  bool resume_if_possible();
+
+  // Trains to the end of the last stage, or of the one named. RunEnd::stopped after a signal, with everything saved.
+  RunEnd run(const std::string& last_stage = "");
+
+ private:
+  struct Totals;
+
+  void begin();
+  StepRecord step();
+  void agree(const StepBatches& step);
+  void accumulate(const Batch& batch, Totals& totals);
+  void reduce(Totals& totals);
+  StepRecord summarise(const StepBatches& step, const Totals& totals) const;
+  void log_consumption(const StepBatches& step, const Totals& totals);
+  void refuse_broken_sources(const StepRecord& record);
+  void after_step(const StepRecord& record);
+  void end_stage();
+  void validate();
+  void draw_samples();
+  void evaluate();
+  void save();
+  void finish();
+
+  Network network() const;
+  const SegmentPlan& segment() const;
+  const StageConfig& stage() const;
+  EmbeddingTotals embedding_totals() const;
+
+  TrainerParts parts_;
+  at::Device device_;
+
+  // What a checkpoint brings back, besides the tensors.
+  Position position_;  // the next optimiser step
+  int64_t finished_steps_ = 0;
+  uint64_t running_digest_ = 0;
+
+  int64_t saved_steps_ = -1;
+  int skipped_in_a_row_ = 0;
+  int64_t seen_samples_ = 0, replaced_samples_ = 0;
+  double last_gradient_norm_ = 0;
+  bool must_stop_ = false;
+  EmbeddingTotals embedding_before_;  // when the stage began
+
+  std::optional<FlowMatching> objective_;  // the current stage's
+  std::unique_ptr<CheckpointStore> checkpoints_;  // rank 0
+  std::unique_ptr<ConsumptionLog> consumption_;   // rank 0
+  std::unique_ptr<Progress> progress_;
+  Validation validation_;
+  Preview preview_;
+  std::unique_ptr<BatchBuilder> batches_;  // last: its threads use what stands above
+};
+
+}  // namespace pendulum

@@ -1,0 +1,79 @@
+// Validation loss.
+#include "train/validation.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/hash.h"
+
+namespace pendulum {
+namespace {
+
+// Enough to fill the cores, little enough that the largest stage fits beside the training state.
+constexpr int64_t kBatch = 8;
+
+}  // namespace
+
+double overall(const ValidationLoss& loss) {
+  double sum = 0;
+  int count = 0;
+  for (const auto& [source, by_time] : loss) {
+    for (const double value : by_time) {
+      if (std::isfinite(value)) sum += value, ++count;
+    }
+  }
+  return count == 0 ? std::numeric_limits<double>::quiet_NaN() : sum / count;
+}
+
+Validation::Validation(const Config& config, const Sources& sources, const Embedder& embedder, Communicator& world)
+    : config_(config), sources_(sources), embedder_(embedder), world_(world) {}
+
+ValidationLoss Validation::measure(const StageConfig& stage, const FlowMatching& objective, const Network& network,
+                                   at::Device device) const {
+  const at::NoGradGuard no_grad;
+  const int num_times = std::size(kValidationTimes);
+  ValidationLoss loss;
+  for (const auto& [name, weight] : stage.sources) {
+    const OpenSource& source = sources_[name];
+    const int64_t limit = std::min<int64_t>(source.validation.size(), config_.sources.at(name).validation);
+    // One row per time: sum of losses and number of samples. Samples of one shape share a batch.
+    at::Tensor sums = at::zeros({num_times, 2}, at::kDouble);
+    std::map<int, std::vector<int64_t>> by_frames;
+    for (int64_t i = world_.rank(); i < limit; i += world_.size()) {
+      const int64_t sample = source.validation[i];
+      by_frames[clip_frames(source.data.sample(sample), stage.shape.frames, stage.fps)].push_back(sample);
+    }
+    for (const auto& [frames, samples] : by_frames) {
+      const ClipRequest request{frames, stage.fps, stage.shape.height, stage.shape.width};
+      for (size_t begin = 0; begin < samples.size(); begin += kBatch) {
+        std::vector<at::Tensor> latents, text;
+        std::vector<SampleKey> keys;
+        for (size_t i = begin; i < std::min(samples.size(), begin + kBatch); ++i) {
+          auto embedded = embedder_.embed(source.data, samples[i], request, 0);
+          if (!std::holds_alternative<Embedded>(embedded)) continue;
+          latents.push_back(std::get<Embedded>(embedded).latent);
+          text.push_back(std::get<Embedded>(embedded).text);
+          keys.push_back({hash_name(source.data.sample(samples[i]).id), 0});
+        }
+        if (keys.empty()) continue;
+        const at::Tensor latents_bcfhw = at::stack(latents).to(device), text_bld = at::stack(text).to(device);
+        for (int t = 0; t < num_times; ++t) {
+          const at::Tensor losses =
+              objective.loss_at(network, latents_bcfhw, text_bld, keys, kValidationTimes[t]);
+          sums[t][0] += losses.sum().to(at::kDouble).cpu();
+          sums[t][1] += static_cast<double>(keys.size());
+        }
+      }
+    }
+    world_.all_reduce(sums, Reduce::sum).wait();
+    std::vector<double> means;
+    for (int t = 0; t < num_times; ++t) means.push_back(sums[t][0].item<double>() / sums[t][1].item<double>());
+    loss[name] = std::move(means);
+  }
+  return loss;
+}
+
+}  // namespace pendulum

@@ -1,0 +1,176 @@
+// Tests of the communicator on threads, of its failures, and of the watchdog.
+#include "comm/communicator.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <latch>
+#include <thread>
+
+#include "child_process.h"
+#include "comm/loopback.h"
+#include "comm/watchdog.h"
+#include "communicator_cases.h"
+
+namespace pendulum {
+namespace {
+
+using std::chrono::milliseconds;
+
+void on_ranks(void (*body)(Communicator&)) {
+  for (const int ranks : {1, 2, 3, 4, 8}) run_loopback(ranks, body);
+}
+
+TEST(Loopback, Reductions) { on_ranks(check_reductions); }
+TEST(Loopback, Movement) { on_ranks(check_movement); }
+TEST(Loopback, Transposes) { on_ranks(check_transposes); }
+TEST(Loopback, Overlap) { on_ranks(check_overlap); }
+TEST(Loopback, Splits) { on_ranks(check_splits); }
+TEST(Loopback, Arguments) { on_ranks(check_arguments); }
+TEST(Loopback, NanReachesAll) { on_ranks(check_nan); }
+
+TEST(Loopback, SingleCommunicator) {
+  const auto group = single_communicator();
+  EXPECT_EQ(group->size(), 1);
+  check_reductions(*group);
+  check_movement(*group);
+  check_splits(*group);
+}
+
+TEST(Loopback, ParametersWithGradientCanBeSent) {
+  run_loopback(2, [](Communicator& group) {
+    const at::Tensor weights = numbers(group.rank(), 10, at::kFloat).requires_grad_(true);
+    group.broadcast(weights, 0).wait();
+    EXPECT_TRUE(at::equal(weights, numbers(0, 10, at::kFloat)));
+  });
+}
+
+TEST(Loopback, DisagreementIsNamed) {
+  const auto disagree = [](const std::function<void(Communicator&, bool)>& body) {
+    return failure_of(
+        [&] { run_loopback(3, [&](Communicator& group) { body(group, group.rank() == 1); }); });
+  };
+  const auto contains = [](const std::string& failure, const std::string& words) {
+    EXPECT_NE(failure.find(words), std::string::npos) << failure;
+  };
+  contains(disagree([](Communicator& group, bool odd) {
+             group.all_reduce(at::zeros({odd ? 3 : 4})).wait();
+           }),
+           "3 x Float");
+  contains(disagree([](Communicator& group, bool odd) {
+             group.all_reduce(at::zeros({4}, odd ? at::kInt : at::kFloat)).wait();
+           }),
+           "4 x Int");
+  contains(disagree([](Communicator& group, bool odd) {
+             group.broadcast(at::zeros({4}), odd ? 1 : 0).wait();
+           }),
+           "from rank 1");
+  contains(disagree([](Communicator& group, bool odd) {
+             odd ? group.barrier() : group.all_reduce(at::zeros({4})).wait();
+           }),
+           "barrier");
+  contains(disagree([](Communicator& group, bool odd) {
+             group
+                 .send_recv(at::zeros({4}), (group.rank() + 1) % 3, at::zeros({odd ? 5 : 4}),
+                            (group.rank() + 2) % 3)
+                 .wait();
+           }),
+           "expects 5 x Float from rank 0");
+  contains(disagree([](Communicator& group, bool odd) {
+             if (!odd) group.barrier();
+           }),
+           "rank 1 has ended without this call");
+}
+
+// The others wait in a collective and in a split group; none may hang, and the cause is what comes
+// out.
+TEST(Loopback, ExceptionOfOneRankEndsAll) {
+  const std::string failure = failure_of([] {
+    run_loopback(4, [](Communicator& group) {
+      const auto half = group.split(group.rank() / 2, 0);
+      if (group.rank() == 2) throw DataError("the disk is on fire");
+      (group.rank() == 3 ? *half : group).barrier();
+    });
+  });
+  EXPECT_EQ(failure, "the disk is on fire");
+}
+
+TEST(Loopback, MutualWaitTimesOut) {
+  const std::string failure = failure_of([] {
+    run_loopback(
+        2,
+        [](Communicator& group) {
+          const auto other = group.split(0, 0);
+          (group.rank() == 0 ? group : *other).barrier();  // each waits in another group
+        },
+        milliseconds(100));
+  });
+  EXPECT_NE(failure.find("not all ranks have come within 100 ms"), std::string::npos) << failure;
+}
+
+TEST(Loopback, DoneDoesNotBlock) {
+  std::latch asked(1);
+  run_loopback(2, [&](Communicator& group) {
+    const at::Tensor value = at::ones({3});
+    if (group.rank() == 1) asked.wait();
+    Handle handle = group.all_reduce(value);
+    if (group.rank() == 0) {
+      EXPECT_FALSE(handle.done());
+      asked.count_down();
+    }
+    while (!handle.done()) std::this_thread::yield();
+    EXPECT_TRUE(at::equal(value, at::full({3}, 2.0F)));
+  });
+}
+
+TEST(Loopback, DoneFailsWithTheOthers) {
+  const std::string failure = failure_of([] {
+    run_loopback(2, [](Communicator& group) {
+      if (group.rank() == 1) throw DataError("the disk is on fire");
+      Handle handle = group.all_reduce(at::ones({1}));
+      while (!handle.done()) std::this_thread::yield();
+    });
+  });
+  EXPECT_EQ(failure, "the disk is on fire");
+}
+
+TEST(Watchdog, ReportsAndEndsTheProcess) {
+  const ChildResult child = run_child(testing::TempDir(), {"hang"});
+  EXPECT_EQ(child.exit_code(), 1);
+  EXPECT_NE(
+      child.errors.find(
+          "[rank 0] all_reduce #1 of 4 x Float (sum) in step 40, backward has not ended after"),
+      std::string::npos)
+      << child.errors;
+}
+
+TEST(Watchdog, LetsFastSectionsPass) {
+  Watchdog watchdog(0, std::chrono::milliseconds(200));
+  for (int i = 0; i < 8; ++i) {  // longer in all than the timeout
+    const Watchdog::Section section(&watchdog, [] { return std::string("short"); });
+    std::this_thread::sleep_for(milliseconds(50));
+  }
+  std::this_thread::sleep_for(milliseconds(300));  // no section is open
+}
+
+// The child: rank 1 never makes the call that rank 0 waits for.
+int hang() {
+  run_loopback(2, [](Communicator& group) {
+    Watchdog watchdog(group.rank(), milliseconds(300));
+    if (group.rank() == 0) group.set_watchdog(&watchdog);
+    watchdog.set_place("step 40, backward");
+    group.barrier();
+    if (group.rank() == 0) group.all_reduce(at::ones({4})).wait();
+    std::this_thread::sleep_for(std::chrono::seconds(20));
+  });
+  return 0;
+}
+
+}  // namespace
+}  // namespace pendulum
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  if (argc == 2 && std::string(argv[1]) == "hang") return pendulum::hang();
+  return RUN_ALL_TESTS();
+}

@@ -1,0 +1,130 @@
+"""Judges the video transformer by diffusers' WanTransformer3DModel: outputs and the gradient of every parameter and input.
+
+    wan_oracle.py WAN_PROBE
+
+Bounds: in fp64 both compute the same formulas in another order, a few hundred roundings deep: 1e-10 of the tensor's norm leaves four
+digits to spare. In fp32, judged by diffusers in fp64, an error may be twice diffusers' own fp32 error plus 1e-6 of the tensor's norm.
+Gradients that vanish by algebra (a key's bias shifts all scores of a query alike) are judged by the norm of the query's bias gradient.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import torch
+from diffusers import WanTransformer3DModel
+from safetensors.torch import load_file, save_file
+
+SMALL = dict(layers=2, heads=3, head_dim=16, ffn_dim=56, freq_dim=32, in_channels=5, out_channels=4, text_dim=24,
+             patch=[1, 2, 2], cross_attn_norm=True, eps=1e-6)
+
+# name, changes to SMALL, latent (batch, frames, height, width), text tokens, times per token
+CASES = [
+    ("clip", {}, (2, 3, 4, 6), 7, False),
+    ("time_per_token", {}, (2, 3, 4, 6), 7, True),
+    ("odd_tokens", {}, (3, 1, 6, 10), 16, False),
+    ("one_token", {}, (1, 1, 2, 2), 1, False),
+    ("no_cross_norm", dict(cross_attn_norm=False, eps=1e-5), (2, 2, 6, 2), 3, False),
+    ("patch_in_time", dict(patch=[2, 1, 2], head_dim=22), (2, 4, 3, 4), 5, True),
+    ("wide_head", dict(heads=2, head_dim=40, layers=1), (1, 5, 10, 14), 32, False),
+]
+
+
+def model_of(config):
+    torch.manual_seed(1)
+    model = WanTransformer3DModel(
+        patch_size=tuple(config["patch"]), num_attention_heads=config["heads"], attention_head_dim=config["head_dim"],
+        in_channels=config["in_channels"], out_channels=config["out_channels"], text_dim=config["text_dim"],
+        freq_dim=config["freq_dim"], ffn_dim=config["ffn_dim"], num_layers=config["layers"],
+        cross_attn_norm=config["cross_attn_norm"], eps=config["eps"])
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name:  # ones and zeros would hide a weight that is not applied
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+def reference(model, inputs, dtype):
+    """Output and gradients of diffusers' model in `dtype`, as the probe names them."""
+    model = model.to(dtype)
+    model.zero_grad()
+    latents = inputs["in.latents"].to(dtype).requires_grad_()
+    text = inputs["in.text"].to(dtype).requires_grad_()
+    output = model(latents, inputs["in.time"], text, return_dict=False)[0]
+    (output * inputs["in.weight"].to(dtype)).sum().backward()
+    result = {"output": output.detach(), "grad.in.latents": latents.grad, "grad.in.text": text.grad}
+    for name, parameter in model.named_parameters():
+        result["grad.model." + name] = parameter.grad.clone()
+    return result
+
+
+def probe(program, folder, model, inputs, config, dtype):
+    tensors = {"model." + name: value.contiguous() for name, value in model.state_dict().items()}
+    case, result = folder / "case.safetensors", folder / "result.safetensors"
+    save_file({**tensors, **inputs}, case,
+              metadata={"config": json.dumps(config), "compute": str(dtype).removeprefix("torch.")})
+    subprocess.run([program, case, result], check=True)
+    return load_file(result)
+
+
+def distance(actual, expected):
+    if actual.shape != expected.shape:
+        return float("inf")
+    return (actual.double() - expected.double()).norm().item()
+
+
+def scale_of(name, exact):
+    """The norm that an error is measured by: the tensor's own, except for gradients that are zero by algebra."""
+    return max(exact[name].norm().item(), exact[name.replace(".to_k.bias", ".to_q.bias")].norm().item())
+
+
+def judge(program, name, config, latent, text_tokens, per_token):
+    torch.manual_seed(2)
+    batch, frames, height, width = latent
+    patch = config["patch"]
+    tokens = (frames // patch[0]) * (height // patch[1]) * (width // patch[2])
+    text = torch.randn(batch, text_tokens, config["text_dim"])
+    text[:, text_tokens - text_tokens // 3:] = 0
+    inputs = {
+        "in.latents": torch.randn(batch, config["in_channels"], *latent[1:]),
+        "in.time": 1000 * (torch.rand(batch, tokens) if per_token else torch.rand(batch)),
+        "in.text": text,
+        "in.weight": torch.randn(batch, config["out_channels"], *latent[1:]),
+    }
+    model = model_of(config)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        ours32 = probe(program, folder, model, inputs, config, torch.float32)
+        theirs32 = reference(model, inputs, torch.float32)
+        exact = reference(model, inputs, torch.float64)
+        ours64 = probe(program, folder, model, inputs, config, torch.float64)
+
+    failures, worst64, worst32 = [], 0.0, 0.0
+    assert set(ours64) == set(ours32) == set(exact), set(exact) ^ set(ours64)
+    for tensor in sorted(exact):
+        scale = scale_of(tensor, exact)
+        error64 = distance(ours64[tensor], exact[tensor])
+        error32 = distance(ours32[tensor], exact[tensor])
+        bound32 = 2 * distance(theirs32[tensor], exact[tensor]) + 1e-6 * scale
+        worst64, worst32 = max(worst64, error64 / scale), max(worst32, error32 / scale)
+        if not error64 <= 1e-10 * scale:
+            failures.append(f"{tensor}: fp64 error {error64 / scale:.2e} of the norm, bound 1e-10")
+        if not error32 <= bound32:
+            failures.append(f"{tensor}: fp32 error {error32:.2e}, bound {bound32:.2e}")
+    print(f"{name}: {len(exact)} tensors, worst relative error fp64 {worst64:.1e}, fp32 {worst32:.1e}")
+    for failure in failures:
+        print("  FAILED " + failure)
+    return not failures
+
+
+def main():
+    program = sys.argv[1]
+    results = [judge(program, name, {**SMALL, **changes}, *rest) for name, changes, *rest in CASES]
+    print(f"{sum(results)} of {len(results)} cases agree with diffusers")
+    sys.exit(0 if all(results) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,333 @@
+// Packing: folders, manifests, what is refused, what is an error, and what a killed run leaves
+// behind.
+#include "data/pack.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <thread>
+
+#include "core/error.h"
+#include "data/manifest.h"
+#include "data/media_writer.h"
+#include "data/packed_data.h"
+#include "data/scene.h"
+#include "data/synth.h"
+
+namespace pendulum {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path fresh(const std::string& name) {
+  const fs::path folder = fs::path(testing::TempDir()) / ("pack_test_" + name);
+  fs::remove_all(folder);
+  fs::create_directories(folder / "in");
+  return folder;
+}
+
+void put(const fs::path& path, const std::string& words) {
+  std::ofstream(path, std::ios::binary) << words;
+}
+
+std::string contents(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void put_still(const fs::path& path, int number) {
+  write_image(path.string(), draw_scene(still_scene(1, number), 1, 32));
+}
+
+PackOptions own(const fs::path& folder) {
+  return {.input = (folder / "in").string(),
+          .out = (folder / "out").string(),
+          .licence = "LicenseRef-own",
+          .holder = "me"};
+}
+
+std::map<std::string, std::string> refused(const PackReport& report) {
+  std::map<std::string, std::string> out;
+  for (const Refusal& r : report.refused) out[r.id] = r.reason;
+  return out;
+}
+
+// The message of the error that `run` throws; a failure where it throws none or another kind.
+template <class Kind>
+std::string message_of(const std::function<void()>& run) {
+  try {
+    run();
+  } catch (const Kind& e) {
+    return e.what();
+  }
+  ADD_FAILURE() << "nothing was thrown";
+  return "";
+}
+
+TEST(Pack, TakesAFolderAndListsWhatItRefuses) {
+  const fs::path folder = fresh("folder"), in = folder / "in";
+  fs::create_directories(in / "sub dir");
+  put_still(in / "a.png", 1);
+  put(in / "a.txt", "  a red\n circle ");
+  put_still(in / "sub dir" / "b.JPEG.jpg", 2);
+  put(in / "sub dir" / "b.JPEG.txt", "ein gr\xc3\xbcnes Quadrat");
+  write_video((in / "c.mp4").string(), draw_scene(clip_scene(1, 3), 9, 32), 8);
+  put(in / "c.txt", "a moving thing");
+  put_still(in / "no_caption.png", 4);
+  put_still(in / "blank_caption.png", 5);
+  put(in / "blank_caption.txt", " \n\t ");
+  put_still(in / "bad_caption.png", 6);
+  put(in / "bad_caption.txt", "\xff\xfe words");
+  fs::copy_file(in / "a.png", in / "z_same.png");
+  put(in / "z_same.txt", "another caption");
+  put(in / "text.mp4", "this is no video");
+  put(in / "text.txt", "x");
+  put(in / "empty.png", "");
+  put(in / "empty.txt", "x");
+  put(in / "broken.mp4", contents(in / "c.mp4").substr(0, 2000));
+  put(in / "broken.txt", "x");
+  put(in / "notes.md", "not media");
+  put(in / ".hidden.png", "not looked at");
+  fs::create_symlink("nowhere.png", in / "dangling.png");
+  put(in / "dangling.txt", "x");
+
+  const PackReport report = pack(own(folder));
+  EXPECT_EQ(report.packed, 3);
+  EXPECT_EQ(report.stills, 2);
+  EXPECT_EQ(report.clips, 1);
+  const auto no = refused(report);
+  EXPECT_EQ(no.size(), 8u);
+  EXPECT_EQ(no.at("no_caption.png"), "has no caption");
+  EXPECT_EQ(no.at("blank_caption.png"), "has no caption");
+  EXPECT_EQ(no.at("bad_caption.png"), "its caption is not UTF-8");
+  EXPECT_EQ(no.at("z_same.png"), "has the same bytes as a.png");
+  for (const char* id : {"text.mp4", "empty.png", "broken.mp4", "dangling.png"})
+    EXPECT_FALSE(no.at(id).empty()) << id;
+  const std::string list = contents(folder / "out" / "refused.jsonl");
+  EXPECT_EQ(std::count(list.begin(), list.end(), '\n'), 8);
+
+  const PackedData data = PackedData::open((folder / "out").string());
+  ASSERT_EQ(data.size(), 3);
+  EXPECT_EQ(data.sample(0).captions.at(0), "a red circle");
+  EXPECT_EQ(data.sample(1).kind, MediaKind::clip);
+  EXPECT_EQ(data.sample(1).frames, 9);
+  EXPECT_NEAR(data.sample(1).fps, 8, 1e-6);
+  EXPECT_EQ(data.sample(2).id, "sub dir/b.JPEG.jpg");
+  EXPECT_EQ(data.sample(2).holder, "me");
+  EXPECT_TRUE(check_pack((folder / "out").string()).problems.empty());
+  EXPECT_NE(describe(report).find("refused: 8"), std::string::npos);
+}
+
+TEST(Pack, TakesAManifestAndDeniesByDefault) {
+  const fs::path folder = fresh("manifest"), in = folder / "in";
+  for (int i = 0; i < 6; ++i) put_still(in / (std::to_string(i) + ".png"), i);
+  put(in / "m.jsonl",
+      R"({"id":"a","media":"0.png","captions":["one","two"],"licence":"CC0-1.0","holder":"h","basis":"b"}
+{"id":"b","media":"1.png","caption":"c","licence":"CC0-1.0","holder":"h","basis":"b","split":"validation"}
+
+{"id":"no licence","media":"2.png","caption":"c","holder":"h","basis":"b"}
+{"id":"no holder","media":"3.png","caption":"c","licence":"CC0-1.0","basis":"b"}
+{"id":"no basis","media":"4.png","caption":"c","licence":"CC0-1.0","holder":"h","basis":""}
+{"id":"no caption","media":"5.png","captions":[],"licence":"CC0-1.0","holder":"h","basis":"b"}
+{"id":"no file","media":"6.png","caption":"c","licence":"CC0-1.0","holder":"h","basis":"b"}
+)");
+  PackOptions options{.input = (in / "m.jsonl").string(), .out = (folder / "out").string()};
+  const PackReport report = pack(options);
+  EXPECT_EQ(report.packed, 2);
+  EXPECT_EQ(report.validation, 1);
+  const auto no = refused(report);
+  EXPECT_EQ(no.at("no licence"), "names no licence");
+  EXPECT_EQ(no.at("no holder"), "names no holder");
+  EXPECT_EQ(no.at("no basis"), "names no basis: why it may be used");
+  EXPECT_EQ(no.at("no caption"), "has no caption");
+  EXPECT_FALSE(no.at("no file").empty());
+  EXPECT_EQ(PackedData::open(options.out).sample(0).captions,
+            (std::vector<std::string>{"one", "two"}));
+  // The owner's word fills what the lines leave open.
+  options.licence = "LicenseRef-own";
+  options.holder = "me";
+  options.out = (folder / "out2").string();
+  EXPECT_EQ(pack(options).packed, 5);
+  EXPECT_EQ(PackedData::open(options.out).sample(2).licence, "LicenseRef-own");
+  EXPECT_EQ(PackedData::open(options.out).sample(2).basis, "b");
+}
+
+TEST(Pack, BadManifestsNameFileAndLine) {
+  const fs::path folder = fresh("bad"), in = folder / "in";
+  put_still(in / "0.png", 0);
+  put_still(folder / "outside.png", 1);
+  fs::create_symlink(folder / "outside.png", in / "link.png");
+  fs::create_symlink("loop_b.png", in / "loop_a.png");
+  fs::create_symlink("loop_a.png", in / "loop_b.png");
+  const std::string good =
+      R"({"id":"a","media":"0.png","caption":"c","licence":"CC0-1.0","holder":"h","basis":"b"})";
+  const auto refusal = [&](const std::string& line) {
+    put(in / "m.jsonl", good + "\n" + line + "\n");
+    const std::string message =
+        message_of<DataError>([&] { read_manifest((in / "m.jsonl").string()); });
+    EXPECT_NE(message.find((in / "m.jsonl:2").string()), std::string::npos) << message;
+    return message;
+  };
+  const auto contains = [](const std::string& words, const std::string& part) {
+    return words.find(part) != std::string::npos;
+  };
+  EXPECT_TRUE(contains(refusal(R"({"id":"b","media":"0.png")"), "broken JSON"));
+  EXPECT_TRUE(contains(refusal("[1]"), "object"));
+  EXPECT_TRUE(contains(refusal(R"({"id":"b","media":"0.png","license":"CC0-1.0"})"),
+                       "did you mean \"licence\""));
+  EXPECT_TRUE(contains(refusal(R"({"media":"0.png"})"), "\"id\" is missing"));
+  EXPECT_TRUE(contains(refusal(R"({"id":"b"})"), "\"media\" is missing"));
+  EXPECT_TRUE(contains(refusal(R"({"id":7,"media":"0.png"})"), "must be text"));
+  EXPECT_TRUE(contains(refusal(R"({"id":"b","media":"0.png","captions":"c"})"), "list"));
+  EXPECT_TRUE(contains(refusal(R"({"id":"b","media":"0.png","captions":[1]})"), "list"));
+  EXPECT_TRUE(contains(refusal(R"({"id":"b","media":"0.png","caption":"c","captions":["c"]})"),
+                       "not both"));
+  EXPECT_TRUE(contains(refusal(R"({"id":"b","media":"0.png","split":"test"})"), "validation"));
+  EXPECT_TRUE(contains(refusal(good), "line 1"));
+  EXPECT_TRUE(contains(refusal(R"({"id":"b","media":"../outside.png"})"), "outside"));
+  EXPECT_TRUE(contains(refusal(R"({"id":"b","media":"x/../../outside.png"})"), "outside"));
+  EXPECT_TRUE(contains(refusal(R"({"id":"b","media":"/etc/hostname"})"), "outside"));
+  EXPECT_TRUE(contains(refusal(R"({"id":"b","media":"link.png"})"), "symbolic link"));
+  refusal(R"({"id":"b","media":"loop_a.png"})");
+  refusal("{\"id\":\"\xff\",\"media\":\"0.png\"}");
+  put(in / "m.jsonl", "\n\n");
+  message_of<DataError>([&] { read_manifest((in / "m.jsonl").string()); });
+  message_of<DataError>([&] { read_manifest((in / "none.jsonl").string()); });
+  // In a folder a loop is an error too, not an endless walk.
+  EXPECT_TRUE(contains(message_of<DataError>([&] { read_media_folder(in.string()); }), "loop"));
+}
+
+TEST(Pack, AsksForWhatTheUserMustSay) {
+  const fs::path folder = fresh("ask");
+  put_still(folder / "in" / "a.png", 0);
+  put(folder / "in" / "a.txt", "a");
+  PackOptions options = own(folder);
+  options.holder = "";
+  EXPECT_NE(message_of<ConfigError>([&] { pack(options); }).find("--holder"), std::string::npos);
+  options = own(folder);
+  options.input = (folder / "none").string();
+  message_of<ConfigError>([&] { pack(options); });
+  options = own(folder);
+  options.validation = 1;
+  message_of<ConfigError>([&] { pack(options); });
+  options = own(folder);
+  pack(options);
+  EXPECT_NE(message_of<ConfigError>([&] { pack(options); }).find("exists already"),
+            std::string::npos);
+  // Nothing to pack: an error with the reason, and no folder.
+  fs::remove(folder / "in" / "a.txt");
+  options.out = (folder / "out2").string();
+  EXPECT_NE(message_of<DataError>([&] { pack(options); }).find("has no caption"),
+            std::string::npos);
+  EXPECT_FALSE(fs::exists(options.out));
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    EXPECT_EQ(entry.path().filename().string().find(".tmp"), std::string::npos) << entry.path();
+  }
+}
+
+TEST(Pack, GivesTheSameBytesAgainWithAnyThreadCount) {
+  const fs::path folder = fresh("same");
+  synthesize({.stills = 30, .clips = 10, .size = 32, .frames = 5, .out = (folder / "in").string()});
+  std::vector<std::string> packs;
+  for (const int threads : {1, 2, 5}) {
+    const std::string out = (folder / ("out" + std::to_string(threads))).string();
+    const PackReport report =
+        pack({.input = (folder / "in" / "clips.jsonl").string(), .out = out, .threads = threads});
+    EXPECT_EQ(report.packed, 10);
+    packs.push_back(contents(fs::path(out) / "pack.json"));
+  }
+  EXPECT_EQ(packs[0], packs[1]);
+  EXPECT_EQ(packs[0], packs[2]);
+}
+
+TEST(Pack, HoldsOutAShareOfAFolderByContent) {
+  const fs::path folder = fresh("split");
+  for (int i = 0; i < 200; ++i) {
+    put_still(folder / "in" / (std::to_string(i) + ".png"), i);
+    put(folder / "in" / (std::to_string(i) + ".txt"), "x");
+  }
+  PackOptions options = own(folder);
+  options.validation = 0.25;
+  const PackReport report = pack(options);
+  // 200 draws at 0.25: 50 +- 6.1; five standard deviations.
+  EXPECT_NEAR(static_cast<double>(report.validation), 50, 31);
+  const PackStats stats = pack_stats(options.out, 8);
+  EXPECT_EQ(stats.validation, report.validation);
+  EXPECT_EQ(stats.stills, report.packed);
+  EXPECT_EQ(stats.licences.at("LicenseRef-own"), report.packed);
+}
+
+TEST(Pack, AKilledRunLeavesNothingThatLoads) {
+  const fs::path folder = fresh("killed");
+  synthesize({.stills = 1500, .clips = 0, .size = 32, .out = (folder / "in").string()});
+  const PackOptions options{.input = (folder / "in" / "stills.jsonl").string(),
+                            .out = (folder / "out").string(),
+                            .threads = 1};
+  int killed = 0;
+  for (int delay = 5; delay < 400; delay = delay * 3 / 2) {
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      pack(options);
+      _exit(0);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(delay));
+    kill(child, SIGKILL);
+    int status = 0;
+    waitpid(child, &status, 0);
+    if (fs::exists(options.out)) {  // it was faster: then it is whole
+      EXPECT_TRUE(check_pack(options.out).problems.empty());
+      fs::remove_all(options.out);
+    } else {
+      killed += WIFSIGNALED(status);
+      EXPECT_THROW(PackedData::open(options.out), DataError);
+    }
+  }
+  EXPECT_GT(killed, 0);
+  // The next run clears what is left and succeeds.
+  EXPECT_EQ(pack(options).packed, 1500);
+  int left = 0;
+  for (const auto& entry : fs::directory_iterator(folder))
+    left += entry.path().filename().string().find(".tmp") != std::string::npos;
+  EXPECT_EQ(left, 0);
+}
+
+TEST(Pack, StatsCountWhatIsThere) {
+  const fs::path folder = fresh("stats");
+  synthesize({.stills = 0,
+              .clips = 60,
+              .size = 32,
+              .frames = 17,
+              .fps = 8,
+              .out = (folder / "in").string()});
+  const std::string out = (folder / "out").string();
+  pack({.input = (folder / "in" / "clips.jsonl").string(), .out = out});
+  const PackStats stats = pack_stats(out, 8);
+  EXPECT_EQ(stats.clips, 60);
+  EXPECT_EQ(stats.validation, 1);
+  EXPECT_EQ(stats.frames, 60 * 17);
+  EXPECT_NEAR(stats.seconds, 60 * 17 / 8.0, 1e-3);
+  EXPECT_EQ(stats.sizes.at("32x32"), 60);
+  EXPECT_EQ(stats.fits.at(17), 60);
+  EXPECT_EQ(stats.fits.at(33), 0);
+  EXPECT_EQ(pack_stats(out, 4).fits.at(9), 60);
+  EXPECT_EQ(pack_stats(out, 4).fits.at(17), 0);
+  EXPECT_NE(describe(stats).find("60 clips"), std::string::npos);
+  EXPECT_THROW(pack_stats(out, 0), ConfigError);
+}
+
+TEST(Manifest, TheExampleInTheRepositoryIsValid) {
+  const auto entries =
+      read_manifest(std::string(PENDULUM_SOURCE_DIR) + "/data/example_manifest.jsonl");
+  EXPECT_GE(entries.size(), 3u);
+}
+
+}  // namespace
+}  // namespace pendulum

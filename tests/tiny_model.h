@@ -1,0 +1,62 @@
+// A random transformer, tiny but complete with codec and text encoder, for tests around models.
+#pragma once
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <string>
+
+#include "core/random.h"
+#include "export/trained_model.h"
+
+namespace pendulum {
+
+inline constexpr Shape kTinyShape{5, 16, 24};
+
+// Two layers of width 24 over Haar latents of 48 channels; every parameter a keyed random number,
+// so that no path through the network is switched off by a zero.
+inline TrainedModel tiny_model(uint64_t seed, const std::string& predict = "velocity") {
+  TrainedModel model;
+  model.codec_config = {.kind = "haar", .spatial = 4, .temporal = 4, .drop = 2};
+  model.codec = std::make_unique<Codec>(model.codec_config);
+  model.text_config = {.kind = "minilm", .weights = "auto", .length = 7};
+  model.text_config.weights =
+      find_text_weights(model.text_config, {std::string(PENDULUM_SOURCE_DIR) + "/.venv"});
+  model.text_encoder = std::make_unique<TextEncoder>(model.text_config, model.text_config.weights);
+  WanConfig& config = model.architecture;
+  config.layers = 2;
+  config.heads = 2;
+  config.head_dim = 12;
+  config.ffn_dim = 40;
+  config.freq_dim = 16;
+  config.in_channels = config.out_channels = model.codec->channels();
+  config.text_dim = model.text_encoder->dim();
+  config.patch = {1, 2, 2};
+  model.transformer = std::make_unique<VideoTransformer>(config, seed);
+  const at::NoGradGuard no_grad;
+  for (const auto& [name, parameter] : model.transformer->parameters()) {
+    at::Tensor values = at::empty(parameter.sizes(), at::kFloat);
+    fill_normal(values.data_ptr<float>(), values.numel(), draw(seed, hash_name(name)));
+    // Rows of a product of unit variance; vectors near one, as the norms' weights are.
+    const bool is_vector = parameter.dim() == 1;
+    const double fan_in =
+        is_vector ? 1 : static_cast<double>(parameter.numel() / parameter.size(0));
+    at::Tensor(parameter).copy_(is_vector ? values * 0.1 + 0.5 : values / std::sqrt(fan_in));
+  }
+  model.generate = {.solver = "ab2",
+                    .steps = 3,
+                    .guidance = 2.5,
+                    .shift = {},
+                    .fps = 8,
+                    .prompts = {"a red circle"}};
+  model.objective.predict = predict;
+  model.shape = kTinyShape;
+  model.provenance = {.run = "tiny",
+                      .stage = "low-res",
+                      .step = 12,
+                      .weights = "ema",
+                      .plan_hash = "ab",
+                      .consumption_head = "cd"};
+  return model;
+}
+
+}  // namespace pendulum
