@@ -32,7 +32,8 @@ bool has_even_rows(const at::Tensor& t) {
 
 struct GatedResidual : torch::autograd::Function<GatedResidual> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_in, const at::Tensor& y_in,
-                            const at::Tensor& bias, const at::Tensor& gate_in) {
+                            const at::Tensor& bias, const std::optional<at::Tensor>& gate_given) {
+    const at::Tensor gate_in = gate_given.value_or(at::Tensor());
     const at::Tensor x = x_in.contiguous();
     const at::Tensor y = y_in.contiguous();
     const at::Tensor gate =
@@ -119,7 +120,7 @@ at::Tensor gated_residual(const at::Tensor& x, const at::Tensor& y, const at::Te
                             (gate.dim() == 2 || gate.sizes() == x.sizes())),
         "one gate per sample or per token of ", x.sizes());
   if (implementation_for(x) == Implementation::composite) return composite(x, y, bias, gate);
-  return GatedResidual::apply(x, y, bias, gate);
+  return GatedResidual::apply(x, y, bias, if_defined(gate));
 }
 
 }  // namespace pendulum

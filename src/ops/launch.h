@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <algorithm>
+#include <optional>
 #include <cstdint>
 
 #include "kernels/types.h"
@@ -44,6 +45,11 @@ void with_cuda_element(const at::Tensor& x, const Call& call) {
   } else {
     call(float{});
   }
+}
+
+// An argument that an autograd function may be called without: it takes undefined tensors in this form alone.
+inline std::optional<at::Tensor> if_defined(const at::Tensor& x) {
+  return x.defined() ? std::optional(x) : std::nullopt;
 }
 
 // data_ptr without the check of the element type: T is at::Tensor's type or the kernels' name for it. Null where undefined.

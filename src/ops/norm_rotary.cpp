@@ -81,9 +81,13 @@ void backward_kernel(const at::Tensor& dx, const at::Tensor& dweight, const at::
 // The first tensor is the packed projections; then up to two weights (the second may be undefined) and the tables.
 struct NormRotary : torch::autograd::Function<NormRotary> {
   static variable_list forward(AutogradContext* context, const at::Tensor& packed_in,
-                               const at::Tensor& first_weight, const at::Tensor& second_weight,
-                               const at::Tensor& cosine, const at::Tensor& sine, int64_t heads,
-                               double eps) {
+                               const at::Tensor& first_weight,
+                               const std::optional<at::Tensor>& second_given,
+                               const std::optional<at::Tensor>& cosine_given,
+                               const std::optional<at::Tensor>& sine_given, int64_t heads, double eps) {
+    const at::Tensor second_weight = second_given.value_or(at::Tensor());
+    const at::Tensor cosine = cosine_given.value_or(at::Tensor());
+    const at::Tensor sine = sine_given.value_or(at::Tensor());
     const at::Tensor packed = packed_in.contiguous();
     const int64_t dim = first_weight.size(0);
     const auto sizes = sizes_of(packed, dim, heads, eps);
@@ -180,10 +184,9 @@ std::vector<at::Tensor> norm_rotary(const at::Tensor& packed, const std::vector<
         "one row of angles per token, found ", packed.sizes());
   if (implementation_for(packed) == Implementation::composite)
     return composite(packed, weights, tables, heads, eps);
-  const at::Tensor none;
-  return NormRotary::apply(packed, weights[0], weights.size() == 2 ? weights[1] : none,
-                           tables == nullptr ? none : tables->cosine,
-                           tables == nullptr ? none : tables->sine, heads, eps);
+  return NormRotary::apply(packed, weights[0], weights.size() == 2 ? std::optional(weights[1]) : std::nullopt,
+                           tables == nullptr ? std::nullopt : std::optional(tables->cosine),
+                           tables == nullptr ? std::nullopt : std::optional(tables->sine), heads, eps);
 }
 
 }  // namespace pendulum

@@ -34,13 +34,14 @@ at::Tensor sum_of_rows(const at::Tensor& x) {
 
 struct Linear : torch::autograd::Function<Linear> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
-                            const at::Tensor& bias) {
+                            const std::optional<at::Tensor>& bias) {
     const at::Tensor rows = x.reshape({-1, x.size(-1)});
     context->save_for_backward({rows, weight});
     context->saved_data["shape"] = x.sizes().vec();
+    context->saved_data["has_bias"] = bias.has_value();
     auto shape = x.sizes().vec();
     shape.back() = weight.size(0);
-    return (bias.defined() ? at::addmm(bias, rows, weight.t()) : at::mm(rows, weight.t())).view(shape);
+    return (bias ? at::addmm(*bias, rows, weight.t()) : at::mm(rows, weight.t())).view(shape);
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
@@ -53,7 +54,7 @@ struct Linear : torch::autograd::Function<Linear> {
     if (context->needs_input_grad(0))
       dx = at::mm(dout, weight).view(context->saved_data["shape"].toIntVector());
     if (context->needs_input_grad(1)) dweight = at::mm(dout.t(), saved[0]);
-    if (context->needs_input_grad(2)) dbias = sum_of_rows(dout);
+    if (context->saved_data["has_bias"].toBool() && context->needs_input_grad(2)) dbias = sum_of_rows(dout);
     return {dx, dweight, dbias};
   }
 };
@@ -73,9 +74,10 @@ bool are_adjacent(const variable_list& parts) {
 
 struct Joined : torch::autograd::Function<Joined> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& first,
-                            const at::Tensor& second, const at::Tensor& third, int64_t type) {
+                            const at::Tensor& second, const std::optional<at::Tensor>& third,
+                            int64_t type) {
     variable_list parts{first, second};
-    if (third.defined()) parts.push_back(third);
+    if (third) parts.push_back(*third);
     std::vector<int64_t> rows;
     for (const at::Tensor& part : parts) rows.push_back(part.size(0));
     context->saved_data["rows"] = rows;
@@ -113,12 +115,12 @@ struct Joined : torch::autograd::Function<Joined> {
 at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   check(weight.dim() == 2 && x.size(-1) == weight.size(1), "x (..., K) and weight (M, K), found ",
         x.sizes(), " and ", weight.sizes());
-  return Linear::apply(x, weight, bias);
+  return Linear::apply(x, weight, if_defined(bias));
 }
 
 at::Tensor joined(const std::vector<at::Tensor>& parts, at::ScalarType type) {
   check(parts.size() == 2 || parts.size() == 3, "two or three parts, found ", parts.size());
-  return Joined::apply(parts[0], parts[1], parts.size() == 3 ? parts[2] : at::Tensor(),
+  return Joined::apply(parts[0], parts[1], parts.size() == 3 ? std::optional(parts[2]) : std::nullopt,
                        static_cast<int64_t>(type));
 }
 
