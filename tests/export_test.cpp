@@ -231,7 +231,7 @@ class CheckpointModelTest : public ExportTest {
     return contents;
   }
   static std::string config() {
-    return "version: 1\nrun: {name: two}\n"
+    return "version: 1\nrun: {name: two}\nrights: {allow: [CC0-1.0]}\n"
            "model: {layers: 2, heads: 2, head_dim: 12, ffn_dim: 40, freq_dim: 16}\n"
            "codec: {kind: haar, spatial: 4, temporal: 4, drop: 2}\n"
            "text: {weights: " +

@@ -39,7 +39,12 @@ class GeneratorTest : public testing::Test {
     return {std::move(network),    at::kCPU,  *model_->codec,
             *model_->text_encoder, {1, 2, 2}, settings};
   }
-  static GenerateSettings settings(double guidance) { return {.steps = 4, .guidance = guidance}; }
+  static GenerateSettings settings(double guidance) {
+    GenerateSettings chosen;
+    chosen.steps = 4;
+    chosen.guidance = guidance;
+    return chosen;
+  }
 
   static TrainedModel* model_;
 };

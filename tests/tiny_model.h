@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "core/hash.h"
 #include "core/random.h"
 #include "export/trained_model.h"
 

@@ -23,7 +23,7 @@ def forward(folder, given, dtype):
 def compare(name, ours, folder, given):
     theirs = forward(folder, given, torch.float32)
     exact = forward(folder, given, torch.float64)
-    # Both compute in fp32. Theirs is wrong by `error`; ours may be wrong by as much, in another direction, and each by a
+    # Both compute in fp32, and so does `exact` in the few places where diffusers insists. Theirs is wrong by `error`; ours may be wrong by as much, in another direction, and each by a
     # few roundings of the largest number.
     error = (theirs - exact).abs().max().item()
     bound = 2 * error + 4 * torch.finfo(torch.float32).eps * exact.abs().max().item()

@@ -50,7 +50,7 @@ class BadInput(unittest.TestCase):
         self.refused("train", self.program.config, "--set", "optim.lrr=1", says=["optim.lrr", "lr"])
 
     def test_missing_data(self):
-        self.refused("plan", self.changed("data/stills,", "data/stils,"), says=["data/stils"], expect=1)
+        self.refused("plan", self.changed("data/stills.pack,", "data/stils.pack,"), says=["data/stils"], expect=1)
 
     def test_unknown_source_in_a_stage(self):
         self.refused("plan", self.changed("sources: {stills: 1}", "sources: {still: 1}"), says=["still", "stills"])
@@ -74,7 +74,7 @@ class BadInput(unittest.TestCase):
     def test_broken_media_are_named_counted_and_replaced(self):
         program = self.program
         for name in ("stills", "clips"):
-            shutil.copytree(program.dir / "data" / name, program.dir / "broken" / name)
+            shutil.copytree(program.dir / "data" / f"{name}.pack", program.dir / "broken" / name)
         shard = next((program.dir / "broken/stills").glob("*.h5"))
         content = bytearray(shard.read_bytes())
         middle = len(content) // 2

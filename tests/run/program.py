@@ -38,8 +38,8 @@ class Program:
 
     def make_data(self, stills=60, clips=60):
         self.run("data", "synth", "--out", "data", "--stills", stills, "--clips", clips)
-        self.run("data", "pack", "data/stills.jsonl", "--out", "data/stills")
-        self.run("data", "pack", "data/clips.jsonl", "--out", "data/clips")
+        self.run("data", "pack", "data/stills.jsonl")
+        self.run("data", "pack", "data/clips.jsonl")
 
     def train(self, *words, name=None, **options):
         named = ["--set", f"run.name={name}"] if name else []
