@@ -11,6 +11,12 @@ endif()
 add_library(pendulum_flags INTERFACE)
 target_compile_options(pendulum_flags INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow=local -Werror>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
+  # GCC 13 takes every function that is given a temporary and returns a reference for one that returns the temporary; and
+  # what the FFmpeg beside it calls deprecated is the only way in the FFmpeg of Debian 12: said, but no error.
+  target_compile_options(pendulum_flags INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-Wno-dangling-reference -Wno-error=deprecated-declarations>)
+endif()
 target_include_directories(pendulum_flags INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR})
 target_link_libraries(pendulum_flags INTERFACE fmt_headers)
 

@@ -178,8 +178,9 @@ TEST(TextEncoder, PadsWithZerosBehindTheCaption) {
   for (int i = 0; i < 3; ++i) {
     const at::Tensor sizes = states[i].abs().sum(1);
     EXPECT_GE(sizes.narrow(0, 0, lengths[i]).min().item<double>(), 1.0);
-    if (lengths[i] < 16)
+    if (lengths[i] < 16) {
       EXPECT_EQ(sizes.narrow(0, lengths[i], 16 - lengths[i]).max().item<double>(), 0);
+    }
   }
 }
 

@@ -2,9 +2,11 @@
 #include "support.h"
 
 #include <ATen/ATen.h>
+#include <fmt/ranges.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "core/random.h"

@@ -100,7 +100,8 @@ TEST(Unicode, NormalForm) {
 
 TEST(Unicode, Punctuation) {
   for (const char32_t c : U"!/:@[`{~$+<=>^|\u2014\u3002\u00BF") {
-    if (c != 0) EXPECT_TRUE(is_bert_punctuation(c)) << static_cast<uint32_t>(c);
+    EXPECT_EQ(is_bert_punctuation(c), c != 0)
+        << static_cast<uint32_t>(c);  // the literal ends with 0
   }
   for (const char32_t c : U"09azAZ \u20AC\u00D7\u2190\u2E43\x7F")
     EXPECT_FALSE(is_bert_punctuation(c));

@@ -24,7 +24,7 @@ void run_export(const ExportOptions& options) {
   if (options.dtype != "fp32" && options.dtype != "bf16") {
     throw ConfigError(text("--dtype ", options.dtype, ": expected fp32 or bf16"));
   }
-  const TrainedModel model = load_checkpoint_model(options.checkpoint, options.is_raw);
+  const TrainedModel model = open_model(options.checkpoint, options.is_raw);
   write_export(model, options.folder, options.dtype == "fp32" ? at::kFloat : at::kBFloat16,
                options.is_forced);
   info("{}: step {} of run {} ({}), written, reloaded and compared", options.folder,
@@ -36,7 +36,9 @@ void run_export(const ExportOptions& options) {
 void add_export(CLI::App& app) {
   auto options = std::make_shared<ExportOptions>();
   CLI::App* command = app.add_subcommand("export", "write a trained model as a diffusers folder");
-  command->add_option("CHECKPOINT", options->checkpoint, "a checkpoint's or a run's folder")
+  command
+      ->add_option("CHECKPOINT", options->checkpoint,
+                   "a checkpoint, a run's folder, or an export to convert")
       ->required();
   command->add_option("DIR", options->folder, "the folder to write")->required();
   command->add_option("--format", options->format, "diffusers")->capture_default_str();

@@ -88,12 +88,6 @@ Machine::Machine(const MeshConfig& mesh) : device_(at::kCPU) {
 
 at::ScalarType Machine::compute_type() const { return device_.is_cuda() ? at::kBFloat16 : at::kFloat; }
 
-PlanOptions Machine::plan_options() const {
-  PlanOptions options;
-  options.number_bytes = device_.is_cuda() ? 2 : 4;
-  return options;
-}
-
 const std::atomic<int>& Machine::stop_signal() const { return g_stop_signal; }
 
 }  // namespace pendulum

@@ -9,7 +9,6 @@
 #include "comm/mpi_communicator.h"
 #include "comm/watchdog.h"
 #include "config/config.h"
-#include "pendulum/plan.h"
 
 namespace pendulum {
 
@@ -23,7 +22,6 @@ class Machine {
   at::Device device() const { return device_; }
   // bf16 on GPUs, fp32 on CPUs, where bf16 products are a hundred times slower.
   at::ScalarType compute_type() const;
-  PlanOptions plan_options() const;
   // The number of the signal that asked for the end, 0 before.
   const std::atomic<int>& stop_signal() const;
 

@@ -1,10 +1,12 @@
 // The program: picks the subcommand and turns errors into one paragraph and an exit code.
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
 #include "apps/commands.h"
+#include "config/nearest.h"
 #include "core/error.h"
 
 namespace pendulum {
@@ -17,6 +19,18 @@ void add_config_options(CLI::App& command, ConfigOptions& options) {
 }
 
 namespace {
+
+// CLI11 would say that a subcommand is required, which sounds as if none had been given.
+void refuse_unknown_subcommand(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return;
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    names.push_back(command->get_name());
+  }
+  if (std::find(names.begin(), names.end(), argv[1]) != names.end()) return;
+  throw ConfigError(text("there is no subcommand \"", argv[1], "\"", did_you_mean(argv[1], names), " (valid: ",
+                         listed(names), ")"));
+}
 
 int run_main(int argc, char** argv) {
   CLI::App app("Pendulum trains video diffusion transformers from one YAML file.", "pendulum");
@@ -32,6 +46,7 @@ int run_main(int argc, char** argv) {
   add_bench(app);
   add_config(app);
   try {
+    refuse_unknown_subcommand(app, argc, argv);
     app.parse(argc, argv);
     return exit_code;
   } catch (const CLI::ParseError& e) {

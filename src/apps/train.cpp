@@ -37,7 +37,7 @@ int train(const TrainOptions& options) {
 
   const Sources sources = open_sources(config);
   const EmbeddingParts embedding(config);
-  const Plan plan = make_plan(config, catalogues(sources, config), geometry(config, embedding), machine.plan_options());
+  const Plan plan = make_plan(config, catalogues(sources, config), geometry(config, embedding));
   folder.describe(config, plan, sources);
 
   VideoTransformer model(wan_config(config.model, embedding.codec.channels(), embedding.text_encoder.dim()),

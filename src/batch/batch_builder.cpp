@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include "core/error.h"
+#include "core/log.h"
 
 namespace pendulum {
 namespace {
@@ -15,6 +16,7 @@ constexpr int kMaxReplacements = 64;
 
 Placement place(int rank, int world, const MeshConfig& mesh) {
   const WorldLayout layout = lay_out_world(world, mesh);
+  if (rank == 0 && !layout.warning.empty()) warn("{}", layout.warning);
   return {layout.physical_slots, layout.processes_per_slot, rank / layout.processes_per_slot,
           rank % layout.processes_per_slot};
 }

@@ -24,9 +24,10 @@ void fields(V& v, RunConfig& c) {
   v(c.sample, {.key = "sample",
                .may_change = true,
                .help = "When videos are generated for `generate.prompts`."});
-  v(c.evaluate, {.key = "evaluate",
-               .may_change = true,
-               .help = "Colour, shape and direction on the fixed held-out captions of the synthetic data."});
+  v(c.evaluate,
+    {.key = "evaluate",
+     .may_change = true,
+     .help = "Colour, shape and direction on the fixed held-out captions of the synthetic data."});
   v(c.save, {.key = "save", .may_change = true, .help = "When a checkpoint is saved."});
   v(c.keep, {.key = "keep",
              .range = at_least(1),

@@ -109,7 +109,7 @@ void write_dataset(hid_t file, const std::string& path, const std::string& name,
 // count < 0 reads from `first` to the end.
 template <class T>
 std::vector<T> read_dataset(hid_t file, const std::string& path, const std::string& name,
-                            int64_t first, int64_t count) {
+                            int64_t first, int64_t count, bool is_verified = true) {
   const Guard guard;
   const Handle dataset = open_dataset(file, path, name);
   const int64_t total = dataset_length(dataset, path, name);
@@ -134,7 +134,9 @@ std::vector<T> read_dataset(hid_t file, const std::string& path, const std::stri
           "HDF5 cannot select a range");
   const Handle in_memory(H5Screate_simple(1, &size, nullptr), H5Sclose, path,
                          "HDF5 cannot make a space");
-  require(H5Dread(dataset, native_type<T>(), in_memory, in_file, H5P_DEFAULT, values.data()), path,
+  const Handle transfer(H5Pcreate(H5P_DATASET_XFER), H5Pclose, path, "HDF5 cannot make transfer properties");
+  if (!is_verified) require(H5Pset_edc_check(transfer, H5Z_DISABLE_EDC), path, "HDF5 cannot skip a checksum");
+  require(H5Dread(dataset, native_type<T>(), in_memory, in_file, transfer, values.data()), path,
           text("dataset '", name, "' cannot be read: its bytes are damaged"));
   return values;
 }
@@ -231,6 +233,10 @@ std::vector<uint8_t> Hdf5File::read_bytes(const std::string& name, int64_t first
                                           int64_t count) const {
   check(count >= 0, "a range of zero or more bytes: ", count);
   return read_dataset<uint8_t>(file_, path_, name, first, count);
+}
+std::vector<uint8_t> Hdf5File::read_unverified_bytes(const std::string& name, int64_t first, int64_t count) const {
+  check(count >= 0, "a range of zero or more bytes: ", count);
+  return read_dataset<uint8_t>(file_, path_, name, first, count, false);
 }
 std::vector<float> Hdf5File::read_floats(const std::string& name) const {
   return read_dataset<float>(file_, path_, name, 0, -1);

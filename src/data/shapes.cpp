@@ -24,7 +24,8 @@ double signed_distance(Outline outline, double dx, double dy, double radius) {
       const double base = dy - half_height;
       // The slanted sides: normals (+-cos 30, -sin 30), through the tip (0, -half_height).
       const double side = std::abs(dx) * (std::sqrt(3.0) / 2) - (dy + half_height) * 0.5;
-      return std::max(base, side);
+      // The box trims the corners, where half a pixel of smoothing would reach a whole pixel out.
+      return std::max({base, side, std::abs(dx) - radius, -dy - half_height});
     }
   }
   return 0;

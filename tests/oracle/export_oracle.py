@@ -1,4 +1,4 @@
-"""Judges the export by diffusers: WanTransformer3DModel loads it and computes the same. export_oracle.py PATH/TO/export_probe."""
+"""Judges the export by diffusers, which must load it and compute the same: export_oracle.py EXPORT_PROBE."""
 
 import json
 import subprocess

@@ -34,11 +34,11 @@ class BadInput(unittest.TestCase):
 
     def test_unknown_key(self):
         self.refused("train", self.changed("warmup: 2 steps", "warmpu: 2 steps"),
-                     says=["changed.yaml:16", "warmpu", '"warmup"'])
+                     says=["changed.yaml:14", "warmpu", '"warmup"'])
 
     def test_wrong_type(self):
         self.refused("plan", self.changed("steps: 4, sources: {stills: 1}", "steps: many, sources: {stills: 1}"),
-                     says=["changed.yaml:18", "steps", "many"])
+                     says=["changed.yaml:16", "steps", "many"])
 
     def test_out_of_range(self):
         self.refused("plan", self.changed("predict: x", "predict: x, caption_dropout: 1.5"), says=["caption_dropout", "1.5"])
