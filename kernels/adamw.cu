@@ -1,4 +1,5 @@
-// AdamW and the sum of squares on a GPU. Tensors are handed to a kernel by value, as many as its parameters hold.
+// AdamW and the sum of squares on a GPU. Tensors are handed to a kernel by value, as many as its
+// parameters hold.
 #include <cmath>
 
 #include "kernels/adamw.h"
@@ -44,7 +45,8 @@ __global__ void sum_of_squares_kernel(double* partial, const float* x, int64_t c
   __shared__ double warps[kThreads / 32];
   double sum = 0;
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step) {
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count;
+       i += step) {
     const double value = static_cast<double>(x[i]);
     sum += value * value;
   }

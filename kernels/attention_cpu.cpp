@@ -12,8 +12,8 @@ namespace {
 
 constexpr int64_t kQueries = 48;  // queries of a block: their scores against 512 keys are 96 KB
 
-// Rows of scores are padded to whole registers, so that loops over them have no remainder. What the padding holds is never
-// read: products over keys end at the last real one.
+// Rows of scores are padded to whole registers, so that loops over them have no remainder. What the
+// padding holds is never read: products over keys end at the last real one.
 int64_t padded(int64_t keys) { return (keys + 15) & ~int64_t{15}; }
 
 // One head of a tensor: rows are tokens.
@@ -65,12 +65,12 @@ int64_t attention_scratch(const AttentionSizes& sizes) {
 }
 
 template <class T>
-void attention(TokensView<T> out, T* log_sum_exp, TokensView<const T> query, TokensView<const T> key,
-               TokensView<const T> value, T* scratch, const AttentionSizes& s, int64_t begin,
-               int64_t end) {
+void attention(TokensView<T> out, T* log_sum_exp, TokensView<const T> query,
+               TokensView<const T> key, TokensView<const T> value, T* scratch,
+               const AttentionSizes& s, int64_t begin, int64_t end) {
   const int64_t width = padded(s.keys);
-  T* key_columns = scratch;                      // (head_dim, width)
-  T* scores = scratch + s.head_dim * width;      // (kQueries, width)
+  T* key_columns = scratch;                  // (head_dim, width)
+  T* scores = scratch + s.head_dim * width;  // (kQueries, width)
   for (int64_t unit = begin; unit < end; ++unit) {
     const auto q = head_of(query, s, unit);
     const auto v = head_of(value, s, unit);
@@ -81,7 +81,8 @@ void attention(TokensView<T> out, T* log_sum_exp, TokensView<const T> query, Tok
       small_product<T>(scores, width, {q.data + first * q.row, q.row, 1}, key_columns, width, rows,
                        width, s.head_dim, false);
       for (int64_t i = 0; i < rows; ++i)
-        log_sum_exp[unit * s.queries + first + i] = softmax(scores + i * width, s.keys, static_cast<T>(s.scale));
+        log_sum_exp[unit * s.queries + first + i] =
+            softmax(scores + i * width, s.keys, static_cast<T>(s.scale));
       small_product<T>(o.data + first * o.row, o.row, {scores, width, 1}, v.data, v.row, rows,
                        s.head_dim, s.keys, false);
     }
@@ -90,9 +91,11 @@ void attention(TokensView<T> out, T* log_sum_exp, TokensView<const T> query, Tok
 
 namespace {
 
-// scores -> probabilities (given their log-sum-exp), dprobabilities -> dscores: p scale (dp - <dout, out>).
+// scores -> probabilities (given their log-sum-exp), dprobabilities -> dscores: p scale (dp -
+// <dout, out>).
 template <class T>
-void score_gradient(T* __restrict p, T* __restrict dp, T log_sum_exp, T dot, int64_t keys, T scale) {
+void score_gradient(T* __restrict p, T* __restrict dp, T log_sum_exp, T dot, int64_t keys,
+                    T scale) {
   const int64_t width = padded(keys);
 #pragma omp simd
   for (int64_t m = 0; m < width; ++m) {
@@ -118,9 +121,9 @@ void attention_backward(TokensView<T> dquery, TokensView<T> dkey, TokensView<T> 
                         const T* log_sum_exp, T* scratch, const AttentionSizes& s, int64_t begin,
                         int64_t end) {
   const int64_t width = padded(s.keys);
-  T* key_columns = scratch;                           // (head_dim, width)
+  T* key_columns = scratch;  // (head_dim, width)
   T* value_columns = key_columns + s.head_dim * width;
-  T* scores = value_columns + s.head_dim * width;     // (kQueries, width)
+  T* scores = value_columns + s.head_dim * width;  // (kQueries, width)
   T* dscores = scores + kQueries * width;
   for (int64_t unit = begin; unit < end; ++unit) {
     const auto q = head_of(query, s, unit);
@@ -136,8 +139,8 @@ void attention_backward(TokensView<T> dquery, TokensView<T> dkey, TokensView<T> 
       const int64_t rows = std::min(kQueries, s.queries - first);
       const T* q_rows = q.data + first * q.row;
       const T* d_rows = d.data + first * d.row;
-      small_product<T>(scores, width, {q_rows, q.row, 1}, key_columns, width, rows, width, s.head_dim,
-                       false);
+      small_product<T>(scores, width, {q_rows, q.row, 1}, key_columns, width, rows, width,
+                       s.head_dim, false);
       small_product<T>(dscores, width, {d_rows, d.row, 1}, value_columns, width, rows, width,
                        s.head_dim, false);
       for (int64_t i = 0; i < rows; ++i) {
@@ -149,8 +152,8 @@ void attention_backward(TokensView<T> dquery, TokensView<T> dkey, TokensView<T> 
       const bool add = first > 0;
       small_product<T>(dv.data, dv.row, {scores, 1, width}, d_rows, d.row, s.keys, s.head_dim, rows,
                        add);
-      small_product<T>(dk.data, dk.row, {dscores, 1, width}, q_rows, q.row, s.keys, s.head_dim, rows,
-                       add);
+      small_product<T>(dk.data, dk.row, {dscores, 1, width}, q_rows, q.row, s.keys, s.head_dim,
+                       rows, add);
       small_product<T>(dq.data + first * dq.row, dq.row, {dscores, width, 1}, k.data, k.row, rows,
                        s.head_dim, s.keys, false);
     }

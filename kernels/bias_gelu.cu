@@ -1,4 +1,5 @@
-// Bias and GELU on a GPU. Forward: a thread per four elements. Backward: a block per piece and 1024 columns.
+// Bias and GELU on a GPU. Forward: a thread per four elements. Backward: a block per piece and 1024
+// columns.
 #include "kernels/bias_gelu.h"
 #include "kernels/column_sum.h"
 #include "kernels/launch.h"
@@ -83,7 +84,7 @@ template void bias_gelu_cuda(float*, const float*, const float*, int64_t, int64_
 template void bias_gelu_cuda(bf16*, const bf16*, const float*, int64_t, int64_t, Stream);
 template void bias_gelu_backward_cuda(float*, float*, const float*, const float*, const float*,
                                       int64_t, int64_t, Stream);
-template void bias_gelu_backward_cuda(bf16*, float*, const bf16*, const bf16*, const float*, int64_t,
-                                      int64_t, Stream);
+template void bias_gelu_backward_cuda(bf16*, float*, const bf16*, const bf16*, const float*,
+                                      int64_t, int64_t, Stream);
 
 }  // namespace pendulum::kernels

@@ -52,7 +52,8 @@ void bias_gelu_backward(T* dx, T* dbias, const T* dout, const T* x, const T* bia
         const T decay = decay_of(h);
         const T gate = T(1) / (T(1) + decay);
         const T slope = T(kSlope) * (T(1) + T(3 * kCube) * h * h);
-        // gate' = gate (1 - gate) slope, where 1 - gate = gate decay keeps its digits for gates near 1.
+        // gate' = gate (1 - gate) slope, where 1 - gate = gate decay keeps its digits for gates
+        // near 1.
         const T g = d[j] * (gate + h * slope * gate * (gate * decay));
         to[j] = g;
         sum[j] += g;

@@ -6,7 +6,8 @@ namespace pendulum::kernels {
 namespace {
 
 template <class T>
-__global__ void column_sum_kernel(float* partial, const T* x, int64_t rows, int64_t dim, int64_t stride) {
+__global__ void column_sum_kernel(float* partial, const T* x, int64_t rows, int64_t dim,
+                                  int64_t stride) {
   const int64_t column = 4 * (static_cast<int64_t>(blockIdx.y) * blockDim.x + threadIdx.x);
   if (column >= dim) return;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kPieceRows;

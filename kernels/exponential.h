@@ -6,8 +6,9 @@
 
 namespace pendulum::kernels {
 
-// e^x in fp32 within 2 units in the last place over [-87, 88], clamped outside; NaN stays NaN. x = n ln 2 + r, with ln 2 in two
-// parts so that r is exact to fp32, and a polynomial of degree 7 in r (Taylor; |r| <= 0.35, remainder below 6e-9).
+// e^x in fp32 within 2 units in the last place over [-87, 88], clamped outside; NaN stays NaN. x =
+// n ln 2 + r, with ln 2 in two parts so that r is exact to fp32, and a polynomial of degree 7 in r
+// (Taylor; |r| <= 0.35, remainder below 6e-9).
 inline float exponential(float x) {
   x = x < -87.0F ? -87.0F : x;
   x = x > 88.0F ? 88.0F : x;

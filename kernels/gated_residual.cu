@@ -1,5 +1,5 @@
-// The residual step on a GPU. Forward: a thread per four elements. Backward: a block per piece and 1024 columns does both the
-// gradient of y and the sums over rows.
+// The residual step on a GPU. Forward: a thread per four elements. Backward: a block per piece and
+// 1024 columns does both the gradient of y and the sums over rows.
 #include "kernels/column_sum.h"
 #include "kernels/gated_residual.h"
 #include "kernels/launch.h"
@@ -81,7 +81,8 @@ void gated_residual_backward_cuda(T* dy, float* dgate, float* dbias, const T* do
   const unsigned threads = row_threads(sizes.dim);
   const dim3 grid(blocks_for(sizes.groups * pieces),
                   static_cast<unsigned>((sizes.dim / 4 + threads - 1) / threads));
-  backward_kernel<<<grid, threads, 0, stream>>>(dy, dgate, dbias, dout, y, bias, gate, sizes, pieces);
+  backward_kernel<<<grid, threads, 0, stream>>>(dy, dgate, dbias, dout, y, bias, gate, sizes,
+                                                pieces);
   check_launch("gated_residual_backward");
 }
 

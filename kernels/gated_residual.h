@@ -20,16 +20,17 @@ template <class T>
 void gated_residual(T* out, const T* x, const T* y, const T* bias, const T* gate,
                     const GatedResidualSizes& sizes, int64_t begin, int64_t end);
 
-// For pieces begin..end of groups * pieces_of(rows); see column_sum.h. The gradient of x is dout itself. With a null gate
-// that of y is dout too: dy and dgate are then not touched and may be null.
+// For pieces begin..end of groups * pieces_of(rows); see column_sum.h. The gradient of x is dout
+// itself. With a null gate that of y is dout too: dy and dgate are then not touched and may be
+// null.
 //   dy (groups, rows, dim); dgate, dbias (groups, pieces, dim), partial sums
 template <class T>
 void gated_residual_backward(T* dy, T* dgate, T* dbias, const T* dout, const T* y, const T* bias,
                              const T* gate, const GatedResidualSizes& sizes, int64_t begin,
                              int64_t end);
 
-// On a GPU: x, y, out, dy, dout are float or bf16; gate, bias and the partial sums are fp32. dim and stride are
-// multiples of 4.
+// On a GPU: x, y, out, dy, dout are float or bf16; gate, bias and the partial sums are fp32. dim
+// and stride are multiples of 4.
 template <class T>
 void gated_residual_cuda(T* out, const T* x, const T* y, const float* bias, const float* gate,
                          const GatedResidualSizes& sizes, Stream stream);

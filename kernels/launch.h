@@ -11,12 +11,13 @@
 
 namespace pendulum::kernels {
 
-// After every launch: a wrong configuration shows here, with the kernel's name, and not in the next innocent call. Asking for the
-// error also clears it.
+// After every launch: a wrong configuration shows here, with the kernel's name, and not in the next
+// innocent call. Asking for the error also clears it.
 inline void check_launch(const char* kernel) {
   const cudaError_t error = cudaGetLastError();
   if (error != cudaSuccess)
-    throw std::runtime_error(std::string("CUDA kernel ") + kernel + ": " + cudaGetErrorString(error));
+    throw std::runtime_error(std::string("CUDA kernel ") + kernel + ": " +
+                             cudaGetErrorString(error));
 }
 
 // Sizes that a launcher's contract excludes are a bug of the caller.
@@ -32,7 +33,8 @@ inline unsigned blocks_for(int64_t count) {
 
 inline constexpr int kThreads = 256;
 
-// Four neighbouring elements, read and written as one access of 16 (fp32) or 8 bytes (bf16), computed with as fp32.
+// Four neighbouring elements, read and written as one access of 16 (fp32) or 8 bytes (bf16),
+// computed with as fp32.
 struct Four {
   float v[4];
 };
@@ -59,7 +61,8 @@ __device__ inline void store_four(bf16* p, const Four& x) {
   *reinterpret_cast<uint2*>(p) = bits;
 }
 
-// The sum over all threads of the block, in all of them. `scratch` holds 32 floats; every thread of the block takes part.
+// The sum over all threads of the block, in all of them. `scratch` holds 32 floats; every thread of
+// the block takes part.
 __device__ inline float block_sum(float value, float* scratch) {
   for (int lanes = 16; lanes > 0; lanes /= 2) value += __shfl_xor_sync(0xffffffff, value, lanes);
   const int warp = threadIdx.x / 32;
@@ -75,7 +78,9 @@ __device__ inline float block_sum(float value, float* scratch) {
 // Threads for a row of `dim` elements, four each: whole warps, at most kThreads.
 inline unsigned row_threads(int64_t dim) {
   const int64_t warps = (dim / 4 + 31) / 32;
-  return static_cast<unsigned>(32 * (warps < 1 ? 1 : warps > kThreads / 32 ? kThreads / 32 : warps));
+  return static_cast<unsigned>(32 * (warps < 1               ? 1
+                                     : warps > kThreads / 32 ? kThreads / 32
+                                                             : warps));
 }
 
 }  // namespace pendulum::kernels

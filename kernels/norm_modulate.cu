@@ -1,5 +1,6 @@
-// Layer norm and modulation on a GPU. Forward: a block per row. Backward: a block per row for dx, then a block per piece and 1024
-// columns for the sums over rows, so that no atomics are needed and the order of additions is fixed.
+// Layer norm and modulation on a GPU. Forward: a block per row. Backward: a block per row for dx,
+// then a block per piece and 1024 columns for the sums over rows, so that no atomics are needed and
+// the order of additions is fixed.
 #include "kernels/column_sum.h"
 #include "kernels/launch.h"
 #include "kernels/norm_modulate.h"
@@ -136,8 +137,8 @@ void norm_modulate_backward_cuda(T* dx, float* dscale, float* dshift, const T* d
   const unsigned threads = row_threads(sizes.dim);
   const dim3 grid(blocks_for(sizes.groups * pieces),
                   static_cast<unsigned>((sizes.dim / 4 + threads - 1) / threads));
-  modulation_gradient_kernel<<<grid, threads, 0, stream>>>(dscale, dshift, dout, x, mean, rstd, sizes,
-                                                           pieces);
+  modulation_gradient_kernel<<<grid, threads, 0, stream>>>(dscale, dshift, dout, x, mean, rstd,
+                                                           sizes, pieces);
   check_launch("norm_modulate_backward, dscale and dshift");
 }
 

@@ -1,5 +1,5 @@
-// Layer norm without own weights, then out = norm(x) * (offset + scale) + shift: adaptive norms (offset 1) and
-// affine norms (offset 0, one group).
+// Layer norm without own weights, then out = norm(x) * (offset + scale) + shift: adaptive norms
+// (offset 1) and affine norms (offset 0, one group).
 #pragma once
 #include <cstdint>
 
@@ -7,7 +7,8 @@
 
 namespace pendulum::kernels {
 
-// Rows of x come in groups that share one scale and shift: a group is a sample, or a token, or everything.
+// Rows of x come in groups that share one scale and shift: a group is a sample, or a token, or
+// everything.
 struct NormModulateSizes {
   int64_t groups = 1;
   int64_t rows = 1;    // per group
@@ -30,7 +31,8 @@ void norm_modulate_backward(T* dx, T* dscale, T* dshift, const T* dout, const T*
                             const T* rstd, const T* scale, const NormModulateSizes& sizes,
                             int64_t begin, int64_t end);
 
-// On a GPU: x, out, dx, dout are float or bf16; the rest is fp32. dim and stride are multiples of 4.
+// On a GPU: x, out, dx, dout are float or bf16; the rest is fp32. dim and stride are multiples
+// of 4.
 template <class T>
 void norm_modulate_cuda(T* out, float* mean, float* rstd, const T* x, const float* scale,
                         const float* shift, const NormModulateSizes& sizes, Stream stream);

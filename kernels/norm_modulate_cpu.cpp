@@ -37,8 +37,8 @@ void norm_modulate(T* out, T* mean, T* rstd, const T* x, const T* scale, const T
 
 namespace {
 
-// dx of one row, with g = dout * (offset + scale) and n = norm(x): rstd * (g - mean(g) - n * mean(g n)).
-// Adds dout * n to dscale and dout to dshift.
+// dx of one row, with g = dout * (offset + scale) and n = norm(x): rstd * (g - mean(g) - n * mean(g
+// n)). Adds dout * n to dscale and dout to dshift.
 template <class T>
 void backward_row(T* __restrict dx, T* __restrict dscale, T* __restrict dshift,
                   const T* __restrict dout, const T* __restrict x, const T* __restrict scale,
@@ -81,8 +81,8 @@ void norm_modulate_backward(T* dx, T* dscale, T* dshift, const T* dout, const T*
     const int64_t last = std::min(sizes.rows, first + kPieceRows);
     for (int64_t row = group * sizes.rows + first; row < group * sizes.rows + last; ++row)
       backward_row(dx + row * dim, sum_scale, sum_shift, dout + row * dim, x + row * dim,
-                   scale + group * sizes.stride, mean[row], rstd[row],
-                   static_cast<T>(sizes.offset), dim);
+                   scale + group * sizes.stride, mean[row], rstd[row], static_cast<T>(sizes.offset),
+                   dim);
   }
 }
 

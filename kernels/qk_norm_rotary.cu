@@ -1,5 +1,5 @@
-// RMS norm across heads and rotation on a GPU. Forward: a block per row. Backward: a block per row for dx, then a block per piece
-// and 1024 columns for the weight's gradient.
+// RMS norm across heads and rotation on a GPU. Forward: a block per row. Backward: a block per row
+// for dx, then a block per piece and 1024 columns for the weight's gradient.
 #include "kernels/column_sum.h"
 #include "kernels/launch.h"
 #include "kernels/qk_norm_rotary.h"
@@ -7,10 +7,10 @@
 namespace pendulum::kernels {
 namespace {
 
-// Turns the two pairs of four neighbouring elements, column `column` of a row at `position`, by +-angle. Pairs never
-// straddle two heads: head_dim is even.
-__device__ inline Four turned(const Four& x, const float* cosine, const float* sine, int64_t position,
-                              int64_t column, int64_t head_dim, float direction) {
+// Turns the two pairs of four neighbouring elements, column `column` of a row at `position`, by
+// +-angle. Pairs never straddle two heads: head_dim is even.
+__device__ inline Four turned(const Four& x, const float* cosine, const float* sine,
+                              int64_t position, int64_t column, int64_t head_dim, float direction) {
   if (cosine == nullptr) return x;
   Four out;
   for (int i = 0; i < 4; i += 2) {
@@ -35,8 +35,8 @@ __global__ void forward_kernel(T* out, float* rstd, const T* x, const float* wei
     const Four a = load_four(in + j);
     for (int i = 0; i < 4; ++i) squares += a.v[i] * a.v[i];
   }
-  const float row_rstd = rsqrtf(block_sum(squares, scratch) / static_cast<float>(dim) +
-                                static_cast<float>(sizes.eps));
+  const float row_rstd =
+      rsqrtf(block_sum(squares, scratch) / static_cast<float>(dim) + static_cast<float>(sizes.eps));
   for (int64_t j = 4 * threadIdx.x; j < dim; j += 4 * blockDim.x) {
     Four a = load_four(in + j);
     const Four w = load_four(weight + j);
@@ -60,16 +60,16 @@ __global__ void input_gradient_kernel(T* dx, const T* dout, const T* x, const fl
   for (int64_t j = 4 * threadIdx.x; j < dim; j += 4 * blockDim.x) {
     const Four a = load_four(x + row * sizes.stride + j);
     const Four w = load_four(weight + j);
-    const Four g = turned(load_four(dout + row * dim + j), cosine, sine, position, j, sizes.head_dim,
-                          -1.0F);
+    const Four g =
+        turned(load_four(dout + row * dim + j), cosine, sine, position, j, sizes.head_dim, -1.0F);
     for (int i = 0; i < 4; ++i) dot += g.v[i] * w.v[i] * a.v[i] * row_rstd;
   }
   const float mean_dot = block_sum(dot, scratch) / static_cast<float>(dim);
   for (int64_t j = 4 * threadIdx.x; j < dim; j += 4 * blockDim.x) {
     const Four a = load_four(x + row * sizes.stride + j);
     const Four w = load_four(weight + j);
-    const Four g = turned(load_four(dout + row * dim + j), cosine, sine, position, j, sizes.head_dim,
-                          -1.0F);
+    const Four g =
+        turned(load_four(dout + row * dim + j), cosine, sine, position, j, sizes.head_dim, -1.0F);
     Four to;
     for (int i = 0; i < 4; ++i)
       to.v[i] = row_rstd * (g.v[i] * w.v[i] - a.v[i] * row_rstd * mean_dot);
@@ -109,8 +109,8 @@ void qk_norm_rotary_cuda(T* out, float* rstd, const T* x, const float* weight, c
   if (sizes.rows == 0) return;
   require_sizes(sizes);
   const int64_t dim = sizes.heads * sizes.head_dim;
-  forward_kernel<<<blocks_for(sizes.rows), row_threads(dim), 0, stream>>>(out, rstd, x, weight, cosine,
-                                                                          sine, sizes);
+  forward_kernel<<<blocks_for(sizes.rows), row_threads(dim), 0, stream>>>(out, rstd, x, weight,
+                                                                          cosine, sine, sizes);
   check_launch("qk_norm_rotary");
 }
 

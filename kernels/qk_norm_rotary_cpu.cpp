@@ -9,7 +9,8 @@
 namespace pendulum::kernels {
 namespace {
 
-// to = from turned pair by pair, by +angle (direction 1) or -angle (direction -1); `from` may be `to`.
+// to = from turned pair by pair, by +angle (direction 1) or -angle (direction -1); `from` may be
+// `to`.
 template <class T>
 void rotate(T* to, const T* from, const T* __restrict cosine, const T* __restrict sine,
             int64_t heads, int64_t head_dim, T direction) {
@@ -98,8 +99,8 @@ template void qk_norm_rotary(double*, double*, const double*, const double*, con
 template void qk_norm_rotary_backward(float*, float*, const float*, const float*, const float*,
                                       const float*, const float*, const float*,
                                       const QkNormRotarySizes&, int64_t, int64_t);
-template void qk_norm_rotary_backward(double*, double*, const double*, const double*,
-                                      const double*, const double*, const double*, const double*,
+template void qk_norm_rotary_backward(double*, double*, const double*, const double*, const double*,
+                                      const double*, const double*, const double*,
                                       const QkNormRotarySizes&, int64_t, int64_t);
 
 }  // namespace pendulum::kernels

@@ -23,8 +23,8 @@ struct Register {
 
 // Rows x (Columns registers) of c = a b (+ c): the sums stay in registers over the whole depth.
 template <class T, int Rows, int Columns>
-inline void product_tile(T* c, int64_t c_row, Strided<T> a, const T* b, int64_t b_row, int64_t depth,
-                         bool add) {
+inline void product_tile(T* c, int64_t c_row, Strided<T> a, const T* b, int64_t b_row,
+                         int64_t depth, bool add) {
   using Lanes = typename Register<T>::Type;
   constexpr int64_t kLanes = Register<T>::kLanes;
   Lanes sum[Rows][Columns] = {};
@@ -53,28 +53,36 @@ inline void product_tile(T* c, int64_t c_row, Strided<T> a, const T* b, int64_t 
   }
 }
 
-// All rows of Columns registers' worth of columns: b's panel stays in the cache while a's rows pass by.
+// All rows of Columns registers' worth of columns: b's panel stays in the cache while a's rows pass
+// by.
 template <class T, int Columns>
-inline void product_panel(T* c, int64_t c_row, Strided<T> a, const T* b, int64_t b_row, int64_t rows,
-                          int64_t depth, bool add) {
+inline void product_panel(T* c, int64_t c_row, Strided<T> a, const T* b, int64_t b_row,
+                          int64_t rows, int64_t depth, bool add) {
   int64_t i = 0;
   // 6 x 2 registers of sums, 2 of b and 1 of a are what AVX2's 16 hold.
   for (; i + 6 <= rows; i += 6)
-    product_tile<T, 6, Columns>(c + i * c_row, c_row, {a.data + i * a.row, a.row, a.column}, b, b_row,
-                                depth, add);
+    product_tile<T, 6, Columns>(c + i * c_row, c_row, {a.data + i * a.row, a.row, a.column}, b,
+                                b_row, depth, add);
   const Strided<T> rest{a.data + i * a.row, a.row, a.column};
   T* to = c + i * c_row;
   switch (rows - i) {
-    case 1: return product_tile<T, 1, Columns>(to, c_row, rest, b, b_row, depth, add);
-    case 2: return product_tile<T, 2, Columns>(to, c_row, rest, b, b_row, depth, add);
-    case 3: return product_tile<T, 3, Columns>(to, c_row, rest, b, b_row, depth, add);
-    case 4: return product_tile<T, 4, Columns>(to, c_row, rest, b, b_row, depth, add);
-    case 5: return product_tile<T, 5, Columns>(to, c_row, rest, b, b_row, depth, add);
-    default: return;
+    case 1:
+      return product_tile<T, 1, Columns>(to, c_row, rest, b, b_row, depth, add);
+    case 2:
+      return product_tile<T, 2, Columns>(to, c_row, rest, b, b_row, depth, add);
+    case 3:
+      return product_tile<T, 3, Columns>(to, c_row, rest, b, b_row, depth, add);
+    case 4:
+      return product_tile<T, 4, Columns>(to, c_row, rest, b, b_row, depth, add);
+    case 5:
+      return product_tile<T, 5, Columns>(to, c_row, rest, b, b_row, depth, add);
+    default:
+      return;
   }
 }
 
-// c (rows, columns) = a (rows, depth) b (depth, columns), or c += with `add`. c and b have contiguous rows.
+// c (rows, columns) = a (rows, depth) b (depth, columns), or c += with `add`. c and b have
+// contiguous rows.
 template <class T>
 void small_product(T* c, int64_t c_row, Strided<T> a, const T* b, int64_t b_row, int64_t rows,
                    int64_t columns, int64_t depth, bool add) {
@@ -87,7 +95,8 @@ void small_product(T* c, int64_t c_row, Strided<T> a, const T* b, int64_t b_row,
   for (; j < columns; ++j) {
     for (int64_t i = 0; i < rows; ++i) {
       T sum = add ? c[i * c_row + j] : T(0);
-      for (int64_t k = 0; k < depth; ++k) sum += a.data[i * a.row + k * a.column] * b[k * b_row + j];
+      for (int64_t k = 0; k < depth; ++k)
+        sum += a.data[i * a.row + k * a.column] * b[k * b_row + j];
       c[i * c_row + j] = sum;
     }
   }

@@ -1,4 +1,5 @@
-// What stands at the border of every CUDA launcher: a stream and a 16-bit float, without CUDA's headers.
+// What stands at the border of every CUDA launcher: a stream and a 16-bit float, without CUDA's
+// headers.
 #pragma once
 #include <cstdint>
 

@@ -1,4 +1,5 @@
-// Times one training step (forward, backward, AdamW with average) of wan-tiny at the shapes of the quickstart.
+// Times one training step (forward, backward, AdamW with average) of wan-tiny at the shapes of the
+// quickstart.
 //   bench_model [THREADS]      prints: shape, milliseconds (smallest and median of 10)
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -22,8 +23,11 @@ class Step {
  public:
   explicit Step(VideoTransformer& model) : model_(model) {
     for (const auto& [name, parameter] : model.parameters())
-      state_.push_back({parameter.detach(), {}, at::zeros_like(parameter.detach()),
-                        at::zeros_like(parameter.detach()), parameter.detach().clone()});
+      state_.push_back({parameter.detach(),
+                        {},
+                        at::zeros_like(parameter.detach()),
+                        at::zeros_like(parameter.detach()),
+                        parameter.detach().clone()});
   }
   void operator()(const at::Tensor& x, const at::Tensor& time, const at::Tensor& text_states) {
     model_.forward(x, time, text_states).square().mean().backward();
@@ -51,8 +55,12 @@ class Step {
 void run() {
   VideoTransformer model(wan_config(ModelConfig{}, 48, 384), 7);
   Step step(model);
-  for (const auto& [batch, frames, side, text_tokens] :
-       {BenchShape{64, 1, 8, 16}, {64, 1, 8, 32}, {16, 3, 8, 16}, {16, 3, 8, 32}, {4, 5, 16, 16}, {4, 5, 16, 32}}) {
+  for (const auto& [batch, frames, side, text_tokens] : {BenchShape{64, 1, 8, 16},
+                                                         {64, 1, 8, 32},
+                                                         {16, 3, 8, 16},
+                                                         {16, 3, 8, 32},
+                                                         {4, 5, 16, 16},
+                                                         {4, 5, 16, 32}}) {
     const at::Tensor x = at::randn({batch, 48, frames, side, side});
     const at::Tensor time = at::rand({batch}) * 1000;
     const at::Tensor text_states = at::randn({batch, text_tokens, 384});
@@ -60,12 +68,13 @@ void run() {
     for (int i = 0; i < 12; ++i) {
       const auto start = std::chrono::steady_clock::now();
       step(x, time, text_states);
-      const std::chrono::duration<double, std::milli> passed = std::chrono::steady_clock::now() - start;
+      const std::chrono::duration<double, std::milli> passed =
+          std::chrono::steady_clock::now() - start;
       if (i >= 2) times.push_back(passed.count());
     }
     std::sort(times.begin(), times.end());
-    std::printf("batch %2ld, latent %ldx%ldx%ld, text %2ld: %6.1f ms, median %6.1f\n", batch, frames, side,
-                side, text_tokens, times.front(), times[times.size() / 2]);
+    std::printf("batch %2ld, latent %ldx%ldx%ld, text %2ld: %6.1f ms, median %6.1f\n", batch,
+                frames, side, side, text_tokens, times.front(), times[times.size() / 2]);
     std::fflush(stdout);
   }
 }

@@ -1,4 +1,5 @@
-// core/: random numbers against their definition, hashes against published vectors, errors that name the place.
+// core/: random numbers against their definition, hashes against published vectors, errors that
+// name the place.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -47,7 +48,8 @@ TEST(Random, NormalNumbersHaveNormalMoments) {
   double mean = 0, square = 0, fourth = 0;
   for (const double v : x) mean += v, square += v * v, fourth += v * v * v * v;
   const double n = x.size();
-  // Standard errors of the three estimates are sqrt(1/n), sqrt(2/n) and sqrt(96/n); five of them each.
+  // Standard errors of the three estimates are sqrt(1/n), sqrt(2/n) and sqrt(96/n); five of them
+  // each.
   EXPECT_LE(std::abs(mean / n), 5 * std::sqrt(1 / n));
   EXPECT_LE(std::abs(square / n - 1), 5 * std::sqrt(2 / n));
   EXPECT_LE(std::abs(fourth / n - 3), 5 * std::sqrt(96 / n));

@@ -1,4 +1,5 @@
-// objective/: the path, its loss for both predictions, per-token times, and random numbers that belong to samples.
+// objective/: the path, its loss for both predictions, per-token times, and random numbers that
+// belong to samples.
 #include "objective/flow_matching.h"
 
 #include <ATen/ATen.h>
@@ -47,14 +48,18 @@ TEST(FlowMatching, BothPredictionsOfTheSameThingHaveTheSameLoss) {
   const FlowMatching velocity(objective("velocity"), 5, {1, 2, 2}), x(objective("x"), 5, {1, 2, 2});
   const at::Tensor x0 = latents();
   const at::Tensor guess = at::roll(x0, 1, 0);
-  const auto predict_x = [&](const at::Tensor&, const at::Tensor&, const at::Tensor&) { return guess; };
-  const auto predict_velocity = [&](const at::Tensor& x_t, const at::Tensor& time, const at::Tensor&) {
+  const auto predict_x = [&](const at::Tensor&, const at::Tensor&, const at::Tensor&) {
+    return guess;
+  };
+  const auto predict_velocity = [&](const at::Tensor& x_t, const at::Tensor& time,
+                                    const at::Tensor&) {
     return to_velocity(guess, x_t, time / 1000, Predict::x, 0.02);
   };
   const at::Tensor a = velocity.loss(predict_velocity, x0, kText, keys(3));
   const at::Tensor b = x.loss(predict_x, x0, kText, keys(3));
   for (int i = 0; i < 3; ++i) {
-    // Dividing by t amplifies the rounding of x_t: a few eps over the smallest t, squared errors twice that.
+    // Dividing by t amplifies the rounding of x_t: a few eps over the smallest t, squared errors
+    // twice that.
     EXPECT_LE(std::abs(a[i].item<double>() - b[i].item<double>()), 1e-4 * b[i].item<double>());
   }
 }
@@ -70,7 +75,8 @@ TEST(FlowMatching, TokensMayHaveTheirOwnTime) {
     // Token 5 of sample 1 is frame 1, patch row 0, patch column 1.
     const double t = time[1][5].item<double>() / 1000;
     EXPECT_NEAR(t, flow.time_of({7, 1}, 12, 5), 1e-6);
-    const double want = (1 - t) * x0[1][1][1][1][2].item<double>() + t * noise[1][1][1][1][2].item<double>();
+    const double want =
+        (1 - t) * x0[1][1][1][1][2].item<double>() + t * noise[1][1][1][1][2].item<double>();
     EXPECT_NEAR(x_t[1][1][1][1][2].item<double>(), want, 1e-6);
     return noise - x0;
   };

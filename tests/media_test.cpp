@@ -2,6 +2,8 @@
 // place they are.
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -30,7 +32,7 @@ struct Storage {
   AVPixelFormat format = AV_PIX_FMT_BGR0;
   AVRational time_base{1, 1000};
   AVRational sample_aspect{1, 1};
-  std::vector<int32_t> rotation;  // display matrix
+  std::vector<int32_t> rotation = {};  // display matrix
   AVColorSpace space = AVCOL_SPC_UNSPECIFIED;
   AVColorRange range = AVCOL_RANGE_UNSPECIFIED;
   const char* options = "";  // of the encoder: "crf=0,preset=ultrafast"
@@ -84,7 +86,8 @@ Bytes store(int width, int height, const std::vector<int64_t>& stamps, const Sto
     }
     avcodec_send_frame(encoder.get(), t < stamps.size() ? frame.get() : nullptr);
     while (avcodec_receive_packet(encoder.get(), packet.get()) == 0) {
-      packet->duration = 0;
+      // MP4's edit list would cut a last frame that lasts no time.
+      packet->duration = stamps.size() > 1 ? stamps[1] - stamps[0] : 1;
       av_packet_rescale_ts(packet.get(), encoder->time_base, stream->time_base);
       EXPECT_GE(av_interleaved_write_frame(output, packet.get()), 0);
     }
@@ -452,9 +455,12 @@ TEST(ReadClip, StillsOfEveryKind) {
     EXPECT_EQ(probe(bytes).seconds, 0);
     const Frames frames = read(bytes, {.frames = 5, .fps = 8, .height = 48, .width = 48});
     for (int t = 0; t < 5; ++t) {
-      // JPEG at its second finest quantiser: 16 at worst on an edge.
-      for (size_t i = 0; i < drawn.rgb.size(); ++i)
-        ASSERT_NEAR(frames.frame(t)[i], drawn.rgb[i], 16);
+      double squares = 0;
+      for (size_t i = 0; i < drawn.rgb.size(); ++i) {
+        squares += std::pow(double(frames.frame(t)[i]) - drawn.rgb[i], 2);
+      }
+      // JPEG's coarsest step at this quality is 21: an even error has 21 / sqrt(12) = 6 at most.
+      EXPECT_LE(std::sqrt(squares / drawn.rgb.size()), bytes[0] == 0xff ? 6 : 0) << t;
     }
   }
 }

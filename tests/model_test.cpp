@@ -1,4 +1,5 @@
-// The video transformer: names and first values of its parameters, gradients, batch independence, types, loading.
+// The video transformer: names and first values of its parameters, gradients, batch independence,
+// types, loading.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -92,12 +93,21 @@ TEST(WanConfig, MistakesNameTheKey) {
     }
     return std::string("accepted");
   };
-  EXPECT_NE(message([](ModelConfig& m) { m.preset = "wan-tinny"; }).find("wan-tiny"), std::string::npos);
-  EXPECT_NE(message([](ModelConfig& m) { m.head_dim = 7; }).find("model.head_dim"), std::string::npos);
-  EXPECT_NE(message([](ModelConfig& m) { m.head_dim = 4; }).find("model.head_dim"), std::string::npos);
+  EXPECT_NE(message([](ModelConfig& m) { m.preset = "wan-tinny"; }).find("wan-tiny"),
+            std::string::npos);
+  EXPECT_NE(message([](ModelConfig& m) { m.head_dim = 7; }).find("model.head_dim"),
+            std::string::npos);
+  EXPECT_NE(message([](ModelConfig& m) { m.head_dim = 4; }).find("model.head_dim"),
+            std::string::npos);
   EXPECT_NE(message([](ModelConfig& m) { m.layers = -1; }).find("model.layers"), std::string::npos);
-  EXPECT_NE(message([](ModelConfig& m) { m.patch = {1, 2}; }).find("model.patch"), std::string::npos);
-  EXPECT_NE(message([](ModelConfig& m) { m.patch = {1, 0, 2}; }).find("model.patch"), std::string::npos);
+  EXPECT_NE(message([](ModelConfig& m) {
+              m.patch = {1, 2};
+            }).find("model.patch"),
+            std::string::npos);
+  EXPECT_NE(message([](ModelConfig& m) {
+              m.patch = {1, 0, 2};
+            }).find("model.patch"),
+            std::string::npos);
 }
 
 TEST(VideoTransformer, FirstValuesAreFunctionsOfSeedAndName) {
@@ -120,10 +130,12 @@ TEST(VideoTransformer, FirstValuesAreFunctionsOfSeedAndName) {
   };
   const std::string name = "blocks.1.attn1.to_k.weight";
   const double unit = uniform(draw(Purpose::weights, 7, hash_name(name), 5));
-  EXPECT_EQ(find(name).flatten()[5].item<float>(), static_cast<float>((2 * unit - 1) / std::sqrt(32.0)));
+  EXPECT_EQ(find(name).flatten()[5].item<float>(),
+            static_cast<float>((2 * unit - 1) / std::sqrt(32.0)));
   EXPECT_EQ(find("blocks.0.norm2.weight").sum().item<float>(), 32);
   // 6 * 32 normal numbers: the standard deviation is known to 1 / sqrt(2 * 192) = 5 %.
-  EXPECT_LE(std::abs(find("blocks.0.scale_shift_table").std().item<double>() * std::sqrt(32.0) - 1), 0.2);
+  EXPECT_LE(std::abs(find("blocks.0.scale_shift_table").std().item<double>() * std::sqrt(32.0) - 1),
+            0.2);
 }
 
 TEST(VideoTransformer, StartsByPredictingZero) {
@@ -151,15 +163,15 @@ TEST(VideoTransformer, GradientsMatchCentralDifferences) {
       predicted += (parameter.grad() * v.back()).sum().item<double>();
     }
     const auto move = [&](double by) {
-      for (size_t i = 0; i < v.size(); ++i)
-        at::Tensor(model.parameters()[i].second).add_(v[i], by);
+      for (size_t i = 0; i < v.size(); ++i) at::Tensor(model.parameters()[i].second).add_(v[i], by);
     };
     move(h);
     const double ahead = loss().item<double>();
     move(-2 * h);
     const double behind = loss().item<double>();
     move(h);
-    // Truncation h^2 f''' / 6 with third derivatives of some 1e3 along a step of norm 10; rounding 1e-16 / h.
+    // Truncation h^2 f''' / 6 with third derivatives of some 1e3 along a step of norm 10; rounding
+    // 1e-16 / h.
     EXPECT_LE(std::abs((ahead - behind) / (2 * h) - predicted), 1e-6 * (1 + std::abs(predicted)));
   }
 }
@@ -194,7 +206,8 @@ TEST(VideoTransformer, NarrowComputeFollowsWide) {
   model.set_compute(at::kBFloat16);
   const at::Tensor narrow = run(model, in);
   EXPECT_EQ(narrow.scalar_type(), at::kFloat);
-  // Some 30 roundings of 2^-9 in a row, adding up like a random walk, with margin 3: a few percent of the norm.
+  // Some 30 roundings of 2^-9 in a row, adding up like a random walk, with margin 3: a few percent
+  // of the norm.
   EXPECT_LE(relative_difference(narrow, wide), 3 * std::sqrt(30.0) * 0x1p-9);
   narrow.square().sum().backward();
   for (const auto& [name, parameter] : model.parameters()) {
@@ -204,7 +217,8 @@ TEST(VideoTransformer, NarrowComputeFollowsWide) {
   }
 }
 
-// Weights are read where they are at each forward, also after an average was swapped in under the parameters.
+// Weights are read where they are at each forward, also after an average was swapped in under the
+// parameters.
 TEST(VideoTransformer, SeesExchangedStorage) {
   VideoTransformer model(small_config(), 7), other(small_config(), 8);
   wake(model);
@@ -213,7 +227,8 @@ TEST(VideoTransformer, SeesExchangedStorage) {
   const Inputs in = inputs_for(model.config(), 1);
   const at::Tensor expected = run(other, in);
   for (size_t i = 0; i < model.parameters().size(); ++i)
-    at::Tensor(model.parameters()[i].second).set_data(other.parameters()[i].second.detach().clone());
+    at::Tensor(model.parameters()[i].second)
+        .set_data(other.parameters()[i].second.detach().clone());
   EXPECT_TRUE(same_bits(run(model, in), expected));
 }
 
@@ -237,7 +252,8 @@ TEST(VideoTransformer, RefusesInputsThatDoNotFit) {
   const VideoTransformer model(small_config(), 7);
   const Inputs in = inputs_for(model.config(), 2);
   EXPECT_THROW(model.forward(in.latents.narrow(3, 0, 3), in.time, in.text_states), Error);
-  EXPECT_THROW(model.forward(in.latents, in.time.unsqueeze(1).expand({2, 5}), in.text_states), Error);
+  EXPECT_THROW(model.forward(in.latents, in.time.unsqueeze(1).expand({2, 5}), in.text_states),
+               Error);
   EXPECT_THROW(model.forward(in.latents, in.time.narrow(0, 0, 1), in.text_states), Error);
   EXPECT_THROW(model.forward(in.latents, in.time, in.text_states.narrow(2, 0, 9)), Error);
 }
@@ -257,7 +273,8 @@ TEST(Tokens, AnglesAreThoseOfThePosition) {
   // 22 elements: 6 for height and width each, 10 for time. Token (1, 2, 3), second pair of height.
   const double angle = 2 * std::pow(10000.0, -2.0 / 6);
   EXPECT_EQ(tables.cosine.sizes(), (at::IntArrayRef{30, 11}));
-  EXPECT_EQ(tables.cosine[15 + 2 * 5 + 3][5 + 1].item<double>(), static_cast<float>(std::cos(angle)));
+  EXPECT_EQ(tables.cosine[15 + 2 * 5 + 3][5 + 1].item<double>(),
+            static_cast<float>(std::cos(angle)));
   EXPECT_EQ(tables.sine[15 + 2 * 5 + 3][5 + 1].item<double>(), static_cast<float>(std::sin(angle)));
 }
 

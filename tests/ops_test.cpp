@@ -1,4 +1,5 @@
-// Every differentiable operation: values against ATen's own operators, gradients against central differences.
+// Every differentiable operation: values against ATen's own operators, gradients against central
+// differences.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
@@ -8,9 +9,9 @@
 #include "ops/attention.h"
 #include "ops/bias_gelu.h"
 #include "ops/gated_residual.h"
-#include "ops/projection.h"
 #include "ops/norm_modulate.h"
 #include "ops/norm_rotary.h"
+#include "ops/projection.h"
 #include "support.h"
 
 namespace pendulum {
@@ -20,8 +21,10 @@ using Tensors = std::vector<at::Tensor>;
 
 at::Tensor wide(const at::Tensor& x) { return x.to(at::kDouble); }
 
-// f in fp32 is as good as `plain` in fp32, both judged by `plain` in fp64; f in bf16 (fp32 where `narrow` is false) likewise.
-void expect_as_good_as(const TensorFunction& f, const TensorFunction& plain, const Tensors& inputs) {
+// f in fp32 is as good as `plain` in fp32, both judged by `plain` in fp64; f in bf16 (fp32 where
+// `narrow` is false) likewise.
+void expect_as_good_as(const TensorFunction& f, const TensorFunction& plain,
+                       const Tensors& inputs) {
   Tensors exact_inputs;
   for (const at::Tensor& input : inputs) exact_inputs.push_back(wide(input));
   const at::Tensor exact = plain(exact_inputs);
@@ -31,8 +34,8 @@ void expect_as_good_as(const TensorFunction& f, const TensorFunction& plain, con
 
 at::Tensor broadcast_over_tokens(const at::Tensor& x) { return x.dim() == 2 ? x.unsqueeze(1) : x; }
 
-at::Tensor plain_norm_modulate(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& shift,
-                               double offset) {
+at::Tensor plain_norm_modulate(const at::Tensor& x, const at::Tensor& scale,
+                               const at::Tensor& shift, double offset) {
   return at::layer_norm(x, {x.size(-1)}, {}, {}, 1e-6) * (offset + broadcast_over_tokens(scale)) +
          broadcast_over_tokens(shift);
 }
@@ -86,8 +89,8 @@ TEST(NormModulate, RefusesWhatDoesNotFit) {
   EXPECT_THROW(norm_modulate(x, at::zeros({2, 4, 12}), at::zeros({2, 4, 12}), 1e-6), Error);
 }
 
-at::Tensor plain_norm_rotary(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& cosine,
-                             const at::Tensor& sine, int64_t heads) {
+at::Tensor plain_norm_rotary(const at::Tensor& x, const at::Tensor& weight,
+                             const at::Tensor& cosine, const at::Tensor& sine, int64_t heads) {
   at::Tensor y = x * at::rsqrt(x.square().mean(-1, true) + 1e-6) * weight;
   y = y.unflatten(-1, {heads, -1});
   if (!cosine.defined()) return y;
@@ -134,7 +137,8 @@ TEST(NormRotary, Gradients) {
         const auto out = norm_rotary(t[0], {t[1], t[2]}, &tables, 2, 1e-6);
         return at::cat({out[0], out[1].sin(), out[2].square()}, -1);
       },
-      {random_tensor({2, 65, 24}, 1, type), random_tensor({8}, 2, type), random_tensor({8}, 3, type)}));
+      {random_tensor({2, 65, 24}, 1, type), random_tensor({8}, 2, type),
+       random_tensor({8}, 3, type)}));
   EXPECT_TRUE(gradients_match(
       [](const Tensors& t) {
         const auto out = norm_rotary(t[0], {t[1]}, nullptr, 2, 1e-6);
@@ -159,9 +163,9 @@ TEST(GatedResidual, PerSamplePerTokenAndUngated) {
         [](const Tensors& t) { return gated_residual(t[0], t[1], t[2], t[3]); },
         [](const Tensors& t) { return t[0] + (t[1] + t[2]) * broadcast_over_tokens(t[3]); },
         {x, y, bias, gate});
-    EXPECT_TRUE(gradients_match(
-        [](const Tensors& t) { return gated_residual(t[0], t[1], t[2], t[3]); },
-        {wide(x), wide(y), wide(bias), wide(gate)}));
+    EXPECT_TRUE(
+        gradients_match([](const Tensors& t) { return gated_residual(t[0], t[1], t[2], t[3]); },
+                        {wide(x), wide(y), wide(bias), wide(gate)}));
   }
   expect_as_good_as([](const Tensors& t) { return gated_residual(t[0], t[1], t[2]); },
                     [](const Tensors& t) { return t[0] + (t[1] + t[2]); }, {x, y, bias});
@@ -179,7 +183,8 @@ TEST(BiasGelu, ValuesAndGradients) {
 }
 
 TEST(Project, ValuesAndGradients) {
-  const Tensors inputs{random_tensor({2, 67, 9}, 1), random_tensor({5, 9}, 2), random_tensor({5}, 3)};
+  const Tensors inputs{random_tensor({2, 67, 9}, 1), random_tensor({5, 9}, 2),
+                       random_tensor({5}, 3)};
   expect_as_good_as([](const Tensors& t) { return project(t[0], t[1], t[2]); },
                     [](const Tensors& t) { return at::linear(t[0], t[1], t[2]); }, inputs);
   EXPECT_TRUE(gradients_match([](const Tensors& t) { return project(t[0], t[1], t[2]); },
@@ -212,8 +217,11 @@ at::Tensor plain_attention(const at::Tensor& q, const at::Tensor& k, const at::T
 
 TEST(Attention, ValuesAndGradients) {
   for (const auto& [queries, keys, heads, head_dim] :
-       {std::tuple<int64_t, int64_t, int64_t, int64_t>{1, 1, 1, 2}, {17, 5, 3, 6}, {16, 16, 4, 40},
-        {63, 65, 2, 8}, {131, 7, 2, 10}}) {
+       {std::tuple<int64_t, int64_t, int64_t, int64_t>{1, 1, 1, 2},
+        {17, 5, 3, 6},
+        {16, 16, 4, 40},
+        {63, 65, 2, 8},
+        {131, 7, 2, 10}}) {
     const Tensors inputs{random_tensor({2, queries, heads, head_dim}, 1),
                          random_tensor({2, keys, heads, head_dim}, 2),
                          random_tensor({2, keys, heads, head_dim}, 3)};
@@ -228,11 +236,12 @@ TEST(Attention, LargeScoresStayFinite) {
   const at::Tensor q = 100 * random_tensor({1, 9, 2, 8}, 1);
   const AttentionOutput result = attention_forward(q, q, q);
   EXPECT_TRUE(result.out.isfinite().all().item<bool>());
-  EXPECT_TRUE(near(attention(wide(q), wide(q), wide(q)),
-                   plain_attention(wide(q), wide(q), wide(q)), 1e-11));
+  EXPECT_TRUE(near(attention(wide(q), wide(q), wide(q)), plain_attention(wide(q), wide(q), wide(q)),
+                   1e-11));
 }
 
-// What ring attention does: two blocks of keys merged by log-sum-exp, gradients from the whole's output.
+// What ring attention does: two blocks of keys merged by log-sum-exp, gradients from the whole's
+// output.
 TEST(Attention, BlocksOfKeysMerge) {
   for (const int64_t keys : {11, 150}) {
     const at::Tensor q = random_tensor({2, 7, 3, 6}, 1, at::kDouble);
@@ -287,10 +296,14 @@ TEST(Operations, ThreadsDoNotChangeBits) {
   const int threads = at::get_num_threads();
   const auto run = [](int count) {
     at::set_num_threads(count);
-    Tensors inputs{random_tensor({3, 230, 33}, 1), random_tensor({3, 33}, 2), random_tensor({33}, 3)};
+    Tensors inputs{random_tensor({3, 230, 33}, 1), random_tensor({3, 33}, 2),
+                   random_tensor({33}, 3)};
     for (at::Tensor& input : inputs) input.set_requires_grad(true);
     const at::Tensor norm = norm_modulate(inputs[0], inputs[1], inputs[1], 1e-6);
-    gated_residual(inputs[0], bias_gelu(norm, inputs[2]), inputs[2], inputs[1]).square().sum().backward();
+    gated_residual(inputs[0], bias_gelu(norm, inputs[2]), inputs[2], inputs[1])
+        .square()
+        .sum()
+        .backward();
     Tensors out;
     for (const at::Tensor& input : inputs) out.push_back(input.grad());
     return out;
@@ -323,13 +336,14 @@ TEST(AdamwStep, ManyTensorsAsOneByOne) {
     EXPECT_TRUE(same_bits(together[i].parameter, single[i].parameter));
     EXPECT_TRUE(same_bits(together[i].average, single[i].average));
   }
-  EXPECT_THROW(adamw_step({{at::zeros(3), at::zeros(4), at::zeros(3), at::zeros(3), {}}}, {}), Error);
+  EXPECT_THROW(adamw_step({{at::zeros(3), at::zeros(4), at::zeros(3), at::zeros(3), {}}}, {}),
+               Error);
 }
 
 TEST(SumOfSquares, IsThatOfAllTensors) {
   const Tensors tensors{random_tensor({40000}, 1), random_tensor({3, 5}, 2).t(), at::zeros({0})};
-  const double expected =
-      wide(tensors[0]).square().sum().item<double>() + wide(tensors[1]).square().sum().item<double>();
+  const double expected = wide(tensors[0]).square().sum().item<double>() +
+                          wide(tensors[1]).square().sum().item<double>();
   // 40,000 additions in fp64.
   EXPECT_LE(std::abs(sum_of_squares(tensors) - expected), 40000 * 0x1p-52 * expected);
   EXPECT_EQ(sum_of_squares({}), 0);

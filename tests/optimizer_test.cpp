@@ -25,7 +25,9 @@ TEST(Optimizer, EqualsTheTextbookInDoublePrecision) {
   OptimConfig config;
   config.weight_decay = 0.1;
   config.ema = 0.9;
-  struct Expected { at::Tensor p, m, v, e; };
+  struct Expected {
+    at::Tensor p, m, v, e;
+  };
   std::vector<Expected> want;
   for (const auto& [name, p] : parameters) {
     const at::Tensor d = p.detach().to(at::kDouble);
@@ -39,14 +41,16 @@ TEST(Optimizer, EqualsTheTextbookInDoublePrecision) {
       const at::Tensor g = p.grad().to(at::kDouble) * 0.5;
       w.m = 0.9 * w.m + 0.1 * g;
       w.v = 0.99 * w.v + 0.01 * g * g;
-      const at::Tensor update = (w.m / (1 - std::pow(0.9, step))) / ((w.v / (1 - std::pow(0.99, step))).sqrt() + 1e-8);
+      const at::Tensor update =
+          (w.m / (1 - std::pow(0.9, step))) / ((w.v / (1 - std::pow(0.99, step))).sqrt() + 1e-8);
       w.p = w.p * (1 - 1e-2 * (i == 0 ? 0.1 : 0.0)) - 1e-2 * update;
       w.e = 0.9 * w.e + 0.1 * w.p;
     }
     optimizer.step(config, 1e-2, 0.5);
   }
   for (size_t i = 0; i < parameters.size(); ++i) {
-    // Twenty fp32 updates of relative size 1e-2: rounding stays within a few eps of the parameter each.
+    // Twenty fp32 updates of relative size 1e-2: rounding stays within a few eps of the parameter
+    // each.
     const double bound = 20 * 4 * 1.2e-7 * want[i].p.abs().max().item<double>() + 1e-6;
     EXPECT_LE((parameters[i].second.detach() - want[i].p).abs().max().item<double>(), bound);
     EXPECT_LE((optimizer.average()[i].second - want[i].e).abs().max().item<double>(), bound);
@@ -67,7 +71,8 @@ TEST(Optimizer, StateRoundTripContinuesBitForBit) {
   OptimConfig config;
   const auto run = [&](Optimizer& optimizer, const NamedTensors& parameters, int from, int to) {
     for (int step = from; step < to; ++step) {
-      for (const auto& [name, p] : parameters) at::Tensor(p).mutable_grad() = at::cos(p.detach() * (step + 1));
+      for (const auto& [name, p] : parameters)
+        at::Tensor(p).mutable_grad() = at::cos(p.detach() * (step + 1));
       optimizer.step(config, 1e-3, 1);
     }
   };

@@ -45,7 +45,9 @@ testing::AssertionResult near(const at::Tensor& actual, const at::Tensor& expect
   if (largest_difference(actual, expected) <= bound) return testing::AssertionSuccess();
   if (!actual.defined() || actual.sizes() != expected.sizes()) {
     return testing::AssertionFailure()
-           << "found " << (actual.defined() ? fmt::format("shape {}", fmt::join(actual.sizes(), "x")) : "no tensor")
+           << "found "
+           << (actual.defined() ? fmt::format("shape {}", fmt::join(actual.sizes(), "x"))
+                                : "no tensor")
            << ", expected shape " << fmt::format("{}", fmt::join(expected.sizes(), "x"));
   }
   const at::Tensor found = wide(actual).flatten();
@@ -67,7 +69,8 @@ testing::AssertionResult same_bits(const at::Tensor& actual, const at::Tensor& e
   const at::Tensor b = expected.detach().cpu().contiguous();
   if (a.nbytes() == 0 || std::memcmp(a.const_data_ptr(), b.const_data_ptr(), a.nbytes()) == 0)
     return testing::AssertionSuccess();
-  return testing::AssertionFailure() << "bits differ; largest difference " << largest_difference(a, b);
+  return testing::AssertionFailure()
+         << "bits differ; largest difference " << largest_difference(a, b);
 }
 
 testing::AssertionResult as_good_as(const at::Tensor& actual, const at::Tensor& plain,
@@ -105,12 +108,11 @@ testing::AssertionResult gradients_match(const TensorFunction& f,
       ahead.push_back(leaves[i] + h * v);
       behind.push_back(leaves[i] - h * v);
     }
-    const double measured =
-        ((f(ahead) - f(behind)) * weights).sum().item<double>() / (2 * h);
+    const double measured = ((f(ahead) - f(behind)) * weights).sum().item<double>() / (2 * h);
     const double bound = 1e-7 * (1 + std::abs(predicted) + std::abs(measured));
     if (!(std::abs(predicted - measured) <= bound)) {
-      return testing::AssertionFailure() << "direction " << direction << ": autograd gives " << predicted
-                                         << ", central differences " << measured;
+      return testing::AssertionFailure() << "direction " << direction << ": autograd gives "
+                                         << predicted << ", central differences " << measured;
     }
   }
   return testing::AssertionSuccess();

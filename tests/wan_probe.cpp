@@ -1,8 +1,9 @@
-// Reads weights and inputs from a safetensors file, runs the video transformer forward and backward, writes its output and all
-// gradients: what tests/oracle/wan_oracle.py judges.
+// Reads weights and inputs from a safetensors file, runs the video transformer forward and
+// backward, writes its output and all gradients: what tests/oracle/wan_oracle.py judges.
 //   wan_probe CASE.safetensors RESULT.safetensors
-// Metadata of the case: "config" (json: the fields of WanConfig), "compute" (float32, float64 or bfloat16). Tensors: "in.latents",
-// "in.time", "in.text", "in.weight" (of the loss: sum(output * weight)), and "model.<name>".
+// Metadata of the case: "config" (json: the fields of WanConfig), "compute" (float32, float64 or
+// bfloat16). Tensors: "in.latents", "in.time", "in.text", "in.weight" (of the loss: sum(output *
+// weight)), and "model.<name>".
 #include <ATen/ATen.h>
 
 #include <iostream>

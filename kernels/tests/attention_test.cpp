@@ -19,7 +19,8 @@ AttentionResult<T> plain_attention(const std::vector<T>& q, const std::vector<T>
                                    const std::vector<T>& v, const std::vector<T>& dout,
                                    const AttentionSizes& s) {
   AttentionResult<T> r{std::vector<T>(q.size()), std::vector<T>(s.batch * s.heads * s.queries),
-                       std::vector<T>(q.size()), std::vector<T>(k.size()), std::vector<T>(v.size())};
+                       std::vector<T>(q.size()), std::vector<T>(k.size()),
+                       std::vector<T>(v.size())};
   const int64_t token = s.heads * s.head_dim;
   for (int64_t unit = 0; unit < s.batch * s.heads; ++unit) {
     const int64_t q0 = unit / s.heads * s.queries * token + unit % s.heads * s.head_dim;
@@ -63,7 +64,8 @@ std::vector<double> wide(const std::vector<float>& x) { return {x.begin(), x.end
 
 class AttentionTest : public ::testing::TestWithParam<AttentionSizes> {};
 
-// Blocks of 48 queries, registers of 8 elements, padding to 16 keys: shapes stand on both sides of each.
+// Blocks of 48 queries, registers of 8 elements, padding to 16 keys: shapes stand on both sides of
+// each.
 TEST_P(AttentionTest, IsAsGoodAsPlainLoops) {
   const AttentionSizes s = GetParam();
   const int64_t q_count = s.batch * s.queries * s.heads * s.head_dim;
@@ -75,14 +77,13 @@ TEST_P(AttentionTest, IsAsGoodAsPlainLoops) {
   const int64_t units = s.batch * s.heads;
   for (const auto& [begin, end] : {std::pair{int64_t{0}, units / 2}, std::pair{units / 2, units}})
     attention<float>(dense(out.data(), s.queries, s), lse.data(), dense(q.data(), s.queries, s),
-                     dense(k.data(), s.keys, s), dense(v.data(), s.keys, s), scratch.data(), s, begin,
-                     end);
-  attention_backward<float>(dense(dq.data(), s.queries, s), dense(dk.data(), s.keys, s),
-                            dense(dv.data(), s.keys, s), dense(dout.data(), s.queries, s),
-                            dense(q.data(), s.queries, s), dense(k.data(), s.keys, s),
-                            dense(v.data(), s.keys, s),
-                            dense<const float>(out.data(), s.queries, s), lse.data(), scratch.data(),
-                            s, 0, units);
+                     dense(k.data(), s.keys, s), dense(v.data(), s.keys, s), scratch.data(), s,
+                     begin, end);
+  attention_backward<float>(
+      dense(dq.data(), s.queries, s), dense(dk.data(), s.keys, s), dense(dv.data(), s.keys, s),
+      dense(dout.data(), s.queries, s), dense(q.data(), s.queries, s), dense(k.data(), s.keys, s),
+      dense(v.data(), s.keys, s), dense<const float>(out.data(), s.queries, s), lse.data(),
+      scratch.data(), s, 0, units);
   scratch.values();  // looks at the sentinels
   const auto plain = plain_attention<float>(q, k, v, dout, s);
   const auto exact = plain_attention<double>(wide(q), wide(k), wide(v), wide(dout), s);
@@ -117,8 +118,8 @@ TEST(Attention, LogSumExpFollowsTheScores) {
   const AttentionSizes s{.batch = 1, .queries = 1, .keys = 3, .heads = 1, .head_dim = 1};
   const std::vector<float> q{100}, k{-9, -10, -11}, v{1, 2, 3};
   std::vector<float> out(1), lse(1), scratch(attention_scratch(s));
-  attention<float>(dense(out.data(), 1, s), lse.data(), dense(q.data(), 1, s), dense(k.data(), 3, s),
-                   dense(v.data(), 3, s), scratch.data(), s, 0, 1);
+  attention<float>(dense(out.data(), 1, s), lse.data(), dense(q.data(), 1, s),
+                   dense(k.data(), 3, s), dense(v.data(), 3, s), scratch.data(), s, 0, 1);
   EXPECT_EQ(lse[0], -900);
   EXPECT_EQ(out[0], 1);
 }
@@ -136,7 +137,8 @@ TEST(SmallProduct, EveryRemainder) {
         double expected = 1;
         for (int64_t k = 0; k < depth && i % c_row < columns; ++k)
           expected += a[k * rows + i / c_row] * b[k * columns + i % c_row];
-        EXPECT_LE(std::abs(c[i] - expected), 10 * 0x1p-52) << rows << " x " << columns << " at " << i;
+        EXPECT_LE(std::abs(c[i] - expected), 10 * 0x1p-52)
+            << rows << " x " << columns << " at " << i;
       }
     }
   }

@@ -32,7 +32,8 @@ class Output {
   std::vector<T> values_;
 };
 
-// `count` numbers in (-1, 1), scaled and shifted, the same for every T: fp32 values also in a vector of doubles.
+// `count` numbers in (-1, 1), scaled and shifted, the same for every T: fp32 values also in a
+// vector of doubles.
 template <class T>
 std::vector<T> random_values(int64_t count, uint64_t seed, double scale = 1, double shift = 0) {
   std::vector<T> out;
@@ -49,14 +50,16 @@ template <class A, class B>
 double worst_error(const std::vector<A>& actual, const std::vector<B>& expected) {
   double worst = actual.size() == expected.size() ? 0 : std::numeric_limits<double>::infinity();
   for (size_t i = 0; i < std::min(actual.size(), expected.size()); ++i) {
-    const double error = std::abs(static_cast<double>(actual[i]) - static_cast<double>(expected[i]));
-    if (!(error <= worst)) worst = std::isnan(error) ? std::numeric_limits<double>::infinity() : error;
+    const double error =
+        std::abs(static_cast<double>(actual[i]) - static_cast<double>(expected[i]));
+    if (!(error <= worst))
+      worst = std::isnan(error) ? std::numeric_limits<double>::infinity() : error;
   }
   return worst;
 }
 
-// The twin may be twice as far from the exact result as plain loops in the same type are, plus 4 roundings of the largest
-// value: other orders of summation have other errors, but not larger ones.
+// The twin may be twice as far from the exact result as plain loops in the same type are, plus 4
+// roundings of the largest value: other orders of summation have other errors, but not larger ones.
 inline ::testing::AssertionResult as_good_as(const std::vector<float>& actual,
                                              const std::vector<float>& plain,
                                              const std::vector<double>& exact) {

@@ -22,7 +22,8 @@ class CudaTest : public ::testing::Test {
  protected:
   void SetUp() override {
     int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) GTEST_SKIP() << "no CUDA device";
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0)
+      GTEST_SKIP() << "no CUDA device";
   }
 };
 
@@ -35,9 +36,13 @@ float widened(bf16 x) { return std::bit_cast<float>(static_cast<uint32_t>(x.bits
 template <class T>
 T element(float x);
 template <>
-float element<float>(float x) { return x; }
+float element<float>(float x) {
+  return x;
+}
 template <>
-bf16 element<bf16>(float x) { return narrowed(x); }
+bf16 element<bf16>(float x) {
+  return narrowed(x);
+}
 float number(float x) { return x; }
 float number(bf16 x) { return widened(x); }
 
@@ -79,7 +84,8 @@ class Device {
   T* data_ = nullptr;
 };
 
-// Both compute in fp32 in other orders: `terms` additions of numbers up to the largest value; then one rounding to T.
+// Both compute in fp32 in other orders: `terms` additions of numbers up to the largest value; then
+// one rounding to T.
 template <class T>
 void expect_close(const Values& actual, const Values& twin, double terms) {
   double largest = 0;
@@ -97,16 +103,18 @@ void check_norm_modulate(const NormModulateSizes& s) {
   const Values shift = random_values<float>(s.groups * s.stride, 4);
   Values out(x.size()), mean(rows), rstd(rows), dx(x.size());
   Values dscale(s.groups * pieces * s.dim), dshift(dscale.size());
-  norm_modulate(out.data(), mean.data(), rstd.data(), x.data(), scale.data(), shift.data(), s, 0, rows);
-  norm_modulate_backward(dx.data(), dscale.data(), dshift.data(), dout.data(), x.data(), mean.data(),
-                         rstd.data(), scale.data(), s, 0, s.groups * pieces);
+  norm_modulate(out.data(), mean.data(), rstd.data(), x.data(), scale.data(), shift.data(), s, 0,
+                rows);
+  norm_modulate_backward(dx.data(), dscale.data(), dshift.data(), dout.data(), x.data(),
+                         mean.data(), rstd.data(), scale.data(), s, 0, s.groups * pieces);
   Device<T> d_x(x), d_dout(dout), d_out(rows * s.dim), d_dx(rows * s.dim);
   Device<float> d_scale(scale), d_shift(shift), d_mean(rows), d_rstd(rows);
   Device<float> d_dscale(s.groups * pieces * s.dim), d_dshift(s.groups * pieces * s.dim);
   norm_modulate_cuda<T>(d_out.data(), d_mean.data(), d_rstd.data(), d_x.data(), d_scale.data(),
                         d_shift.data(), s, nullptr);
   norm_modulate_backward_cuda<T>(d_dx.data(), d_dscale.data(), d_dshift.data(), d_dout.data(),
-                                 d_x.data(), d_mean.data(), d_rstd.data(), d_scale.data(), s, nullptr);
+                                 d_x.data(), d_mean.data(), d_rstd.data(), d_scale.data(), s,
+                                 nullptr);
   const double terms = std::sqrt(static_cast<double>(s.dim));
   expect_close<T>(d_out.values(), out, terms);
   expect_close<T>(d_dx.values(), dx, terms);
@@ -117,7 +125,8 @@ void check_norm_modulate(const NormModulateSizes& s) {
 TEST_F(CudaTest, NormModulate) {
   for (const NormModulateSizes& s :
        {NormModulateSizes{1, 1, 4, 4, 1e-6, 1}, NormModulateSizes{3, 65, 160, 960, 1e-6, 1},
-        NormModulateSizes{1, 239, 5120, 5120, 1e-6, 0}, NormModulateSizes{130, 1, 1536, 9216, 1e-6, 1}}) {
+        NormModulateSizes{1, 239, 5120, 5120, 1e-6, 0},
+        NormModulateSizes{130, 1, 1536, 9216, 1e-6, 1}}) {
     check_norm_modulate<float>(s);
     check_norm_modulate<bf16>(s);
   }
@@ -141,13 +150,14 @@ void check_qk_norm_rotary(const QkNormRotarySizes& s, bool rotated) {
   qk_norm_rotary_backward(dx.data(), dweight.data(), dout.data(), x.data(), rstd.data(),
                           weight.data(), c, i, s, 0, pieces);
   Device<T> d_x(x), d_dout(dout), d_out(s.rows * dim), d_dx(Values(s.rows * s.stride, 0.0F));
-  Device<float> d_weight(weight), d_cosine(cosine), d_sine(sine), d_rstd(s.rows), d_dweight(pieces * dim);
+  Device<float> d_weight(weight), d_cosine(cosine), d_sine(sine), d_rstd(s.rows),
+      d_dweight(pieces * dim);
   qk_norm_rotary_cuda<T>(d_out.data(), d_rstd.data(), d_x.data(), d_weight.data(),
                          rotated ? d_cosine.data() : nullptr, rotated ? d_sine.data() : nullptr, s,
                          nullptr);
-  qk_norm_rotary_backward_cuda<T>(d_dx.data(), d_dweight.data(), d_dout.data(), d_x.data(),
-                                  d_rstd.data(), d_weight.data(), rotated ? d_cosine.data() : nullptr,
-                                  rotated ? d_sine.data() : nullptr, s, nullptr);
+  qk_norm_rotary_backward_cuda<T>(
+      d_dx.data(), d_dweight.data(), d_dout.data(), d_x.data(), d_rstd.data(), d_weight.data(),
+      rotated ? d_cosine.data() : nullptr, rotated ? d_sine.data() : nullptr, s, nullptr);
   const double terms = std::sqrt(static_cast<double>(dim));
   expect_close<T>(d_out.values(), out, terms);
   expect_close<T>(d_dx.values(), dx, terms);
@@ -157,7 +167,8 @@ void check_qk_norm_rotary(const QkNormRotarySizes& s, bool rotated) {
 TEST_F(CudaTest, QkNormRotary) {
   for (const QkNormRotarySizes& s :
        {QkNormRotarySizes{1, 1, 2, 2, 4, 1e-6}, QkNormRotarySizes{130, 65, 4, 40, 480, 1e-6},
-        QkNormRotarySizes{66, 33, 40, 128, 15360, 1e-6}, QkNormRotarySizes{6, 3, 2, 34, 68, 1e-6}}) {
+        QkNormRotarySizes{66, 33, 40, 128, 15360, 1e-6},
+        QkNormRotarySizes{6, 3, 2, 34, 68, 1e-6}}) {
     for (const bool rotated : {true, false}) {
       check_qk_norm_rotary<float>(s, rotated);
       check_qk_norm_rotary<bf16>(s, rotated);
@@ -171,12 +182,13 @@ void check_gated_residual(const GatedResidualSizes& s, bool gated) {
   const Values x = rounded<T>(random_values<float>(count, 1));
   const Values y = rounded<T>(random_values<float>(count, 2));
   const Values dout = rounded<T>(random_values<float>(count, 3));
-  const Values bias = random_values<float>(s.dim, 4), gate = random_values<float>(s.groups * s.stride + s.dim, 5);
+  const Values bias = random_values<float>(s.dim, 4),
+               gate = random_values<float>(s.groups * s.stride + s.dim, 5);
   Values out(count), dy(count), dgate(s.groups * pieces * s.dim), dbias(dgate.size());
   const float* g = gated ? gate.data() : nullptr;
   gated_residual(out.data(), x.data(), y.data(), bias.data(), g, s, 0, s.groups * s.rows);
-  gated_residual_backward(dy.data(), dgate.data(), dbias.data(), dout.data(), y.data(), bias.data(), g,
-                          s, 0, s.groups * pieces);
+  gated_residual_backward(dy.data(), dgate.data(), dbias.data(), dout.data(), y.data(), bias.data(),
+                          g, s, 0, s.groups * pieces);
   Device<T> d_x(x), d_y(y), d_dout(dout), d_out(count), d_dy(count);
   Device<float> d_bias(bias), d_gate(gate), d_dgate(s.groups * pieces * s.dim);
   Device<float> d_dbias(s.groups * pieces * s.dim);
@@ -208,7 +220,8 @@ void check_bias_gelu(int64_t rows, int64_t dim) {
   const Values bias = random_values<float>(dim, 3);
   Values out(x.size()), dx(x.size()), dbias(pieces * dim);
   bias_gelu(out.data(), x.data(), bias.data(), dim, 0, rows);
-  bias_gelu_backward(dx.data(), dbias.data(), dout.data(), x.data(), bias.data(), rows, dim, 0, pieces);
+  bias_gelu_backward(dx.data(), dbias.data(), dout.data(), x.data(), bias.data(), rows, dim, 0,
+                     pieces);
   Device<T> d_x(x), d_dout(dout), d_out(rows * dim), d_dx(rows * dim);
   Device<float> d_bias(bias), d_dbias(pieces * dim);
   bias_gelu_cuda<T>(d_out.data(), d_x.data(), d_bias.data(), rows, dim, nullptr);
@@ -238,7 +251,8 @@ TEST_F(CudaTest, ColumnSumAndPieces) {
   expect_close<float>(d_sum.values(), sum, 239);
 }
 
-// 100 tensors: more than one launch takes; one of them is longer than a block's chunk, one is empty.
+// 100 tensors: more than one launch takes; one of them is longer than a block's chunk, one is
+// empty.
 TEST_F(CudaTest, AdamW) {
   std::vector<Values> p, g, m, v, a;
   std::vector<std::unique_ptr<Device<float>>> device;
@@ -260,8 +274,12 @@ TEST_F(CudaTest, AdamW) {
   const AdamWStep step{.rate = 0.01, .step = 3};
   adamw_cuda(device_tensors.data(), 100, step, 0.5, nullptr);
   for (int i = 0; i < 100; ++i) {
-    const AdamWTensor<float> host{p[i].data(), g[i].data(), m[i].data(), v[i].data(),
-                                  i % 2 == 0 ? a[i].data() : nullptr, device_tensors[i].count,
+    const AdamWTensor<float> host{p[i].data(),
+                                  g[i].data(),
+                                  m[i].data(),
+                                  v[i].data(),
+                                  i % 2 == 0 ? a[i].data() : nullptr,
+                                  device_tensors[i].count,
                                   device_tensors[i].decay};
     adamw(host, step, 0.5, 0, host.count);
     expect_close<float>(device[5 * i]->values(), p[i], 0);

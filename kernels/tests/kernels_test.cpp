@@ -1,4 +1,5 @@
-// The CPU kernels against plain loops in fp64, over awkward shapes, with guards around every output.
+// The CPU kernels against plain loops in fp64, over awkward shapes, with guards around every
+// output.
 #include <gtest/gtest.h>
 
 #include "compare.h"
@@ -41,21 +42,20 @@ TEST_P(NormModulateTest, IsAsGoodAsPlainLoops) {
     norm_modulate_backward(dx.data(), dscale.data(), dshift.data(), dout.data(), x.data(),
                            mean.data(), rstd.data(), scale.data(), s, begin, end);
   const auto plain = plain_norm_modulate<float>(x, scale, shift, dout, s);
-  const auto exact =
-      plain_norm_modulate<double>(wide(x), wide(scale), wide(shift), wide(dout), s);
+  const auto exact = plain_norm_modulate<double>(wide(x), wide(scale), wide(shift), wide(dout), s);
   EXPECT_TRUE(as_good_as(out.values(), plain.out, exact.out));
   EXPECT_TRUE(as_good_as(dx.values(), plain.dx, exact.dx));
   EXPECT_TRUE(as_good_as(whole_sums(dscale, s.groups, pieces, s.dim), plain.dscale, exact.dscale));
   EXPECT_TRUE(as_good_as(whole_sums(dshift, s.groups, pieces, s.dim), plain.dshift, exact.dshift));
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, NormModulateTest,
-    ::testing::Values(NormModulateSizes{1, 1, 8, 8, 1e-6, 1}, NormModulateSizes{3, 1, 7, 42, 1e-6, 1},
-                      NormModulateSizes{2, 63, 31, 31, 1e-6, 1},
-                      NormModulateSizes{2, 64, 160, 960, 1e-5, 1},
-                      NormModulateSizes{3, 65, 33, 33, 1e-6, 0},
-                      NormModulateSizes{1, 239, 128, 128, 1e-6, 0}));
+INSTANTIATE_TEST_SUITE_P(Shapes, NormModulateTest,
+                         ::testing::Values(NormModulateSizes{1, 1, 8, 8, 1e-6, 1},
+                                           NormModulateSizes{3, 1, 7, 42, 1e-6, 1},
+                                           NormModulateSizes{2, 63, 31, 31, 1e-6, 1},
+                                           NormModulateSizes{2, 64, 160, 960, 1e-5, 1},
+                                           NormModulateSizes{3, 65, 33, 33, 1e-6, 0},
+                                           NormModulateSizes{1, 239, 128, 128, 1e-6, 0}));
 
 TEST(NormModulate, NotANumberStaysWhereItIs) {
   const NormModulateSizes s{.groups = 1, .rows = 2, .dim = 9, .stride = 9};
@@ -63,7 +63,8 @@ TEST(NormModulate, NotANumberStaysWhereItIs) {
   x[4] = std::numeric_limits<float>::quiet_NaN();
   const std::vector<float> zeros(9);
   std::vector<float> out(18), mean(2), rstd(2);
-  norm_modulate(out.data(), mean.data(), rstd.data(), x.data(), zeros.data(), zeros.data(), s, 0, 2);
+  norm_modulate(out.data(), mean.data(), rstd.data(), x.data(), zeros.data(), zeros.data(), s, 0,
+                2);
   for (int i = 0; i < 9; ++i) EXPECT_TRUE(std::isnan(out[i])) << i;
   for (int i = 9; i < 18; ++i) EXPECT_TRUE(std::isfinite(out[i])) << i;
 }
@@ -73,7 +74,8 @@ TEST(NormModulate, ZeroVarianceGivesTheShift) {
   const std::vector<float> x(5, 3.25F);
   const auto shift = random_values<float>(5, 2);
   std::vector<float> out(5), mean(1), rstd(1);
-  norm_modulate(out.data(), mean.data(), rstd.data(), x.data(), shift.data(), shift.data(), s, 0, 1);
+  norm_modulate(out.data(), mean.data(), rstd.data(), x.data(), shift.data(), shift.data(), s, 0,
+                1);
   EXPECT_EQ(out, shift);
 }
 
@@ -114,8 +116,8 @@ TEST_P(QkNormRotaryTest, IsAsGoodAsPlainLoops) {
     }
   }
   const auto plain = plain_qk_norm_rotary<float>(x, weight, cosine, sine, dout, s);
-  const auto exact = plain_qk_norm_rotary<double>(wide(x), wide(weight), wide(cosine), wide(sine),
-                                                  wide(dout), s);
+  const auto exact =
+      plain_qk_norm_rotary<double>(wide(x), wide(weight), wide(cosine), wide(sine), wide(dout), s);
   EXPECT_TRUE(as_good_as(out.values(), plain.out, exact.out));
   EXPECT_TRUE(as_good_as(dense, plain.dx, exact.dx));
   EXPECT_TRUE(as_good_as(whole_sums(dweight, 1, pieces, dim), plain.dweight, exact.dweight));
@@ -164,8 +166,8 @@ TEST_P(GatedResidualTest, IsAsGoodAsPlainLoops) {
   gated_residual_backward(dy.data(), dgate.data(), dbias.data(), dout.data(), y.data(), bias.data(),
                           g, s, 0, s.groups * pieces);
   const auto plain = plain_gated_residual<float>(x, y, bias, gate, dout, s);
-  const auto exact = plain_gated_residual<double>(wide(x), wide(y), wide(bias), wide(gate),
-                                                  wide(dout), s);
+  const auto exact =
+      plain_gated_residual<double>(wide(x), wide(y), wide(bias), wide(gate), wide(dout), s);
   EXPECT_TRUE(as_good_as(out.values(), plain.out, exact.out));
   EXPECT_TRUE(as_good_as(whole_sums(dbias, 1, s.groups * pieces, s.dim), plain.dbias, exact.dbias));
   if (!gated) return;

@@ -50,14 +50,16 @@ TEST(AdamW, ZeroGradientAndNoDecayChangeNothing) {
   const auto before = p;
   const std::vector<float> g(9);
   std::vector<float> m(9), v(9);
-  adamw(AdamWTensor<float>{p.data(), g.data(), m.data(), v.data(), nullptr, 9, 0.0}, AdamWStep{}, 1, 0, 9);
+  adamw(AdamWTensor<float>{p.data(), g.data(), m.data(), v.data(), nullptr, 9, 0.0}, AdamWStep{}, 1,
+        0, 9);
   EXPECT_EQ(p, before);
 }
 
 TEST(AdamW, NotANumberInTheGradientShowsInTheParameter) {
   std::vector<float> p(9, 1.0F), g(9, 1.0F), m(9), v(9);
   g[3] = std::numeric_limits<float>::quiet_NaN();
-  adamw(AdamWTensor<float>{p.data(), g.data(), m.data(), v.data(), nullptr, 9, 0.0}, AdamWStep{}, 1, 0, 9);
+  adamw(AdamWTensor<float>{p.data(), g.data(), m.data(), v.data(), nullptr, 9, 0.0}, AdamWStep{}, 1,
+        0, 9);
   for (int i = 0; i < 9; ++i) EXPECT_EQ(std::isnan(p[i]), i == 3) << i;
 }
 

@@ -1,5 +1,5 @@
-// Every kernel once more as plain loops over rows, in any type: fp64 is exact enough to judge by, fp32 is the plain
-// implementation whose error the kernels may not exceed twice.
+// Every kernel once more as plain loops over rows, in any type: fp64 is exact enough to judge by,
+// fp32 is the plain implementation whose error the kernels may not exceed twice.
 #pragma once
 #include <cmath>
 #include <vector>
@@ -99,7 +99,8 @@ struct GatedResidualResult {
 template <class T>
 GatedResidualResult<T> plain_gated_residual(const std::vector<T>& x, const std::vector<T>& y,
                                             const std::vector<T>& bias, const std::vector<T>& gate,
-                                            const std::vector<T>& dout, const GatedResidualSizes& s) {
+                                            const std::vector<T>& dout,
+                                            const GatedResidualSizes& s) {
   GatedResidualResult<T> r{std::vector<T>(x.size()), std::vector<T>(x.size()),
                            std::vector<T>(s.groups * s.dim), std::vector<T>(s.dim)};
   for (int64_t i = 0; i < static_cast<int64_t>(x.size()); ++i) {

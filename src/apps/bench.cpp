@@ -14,8 +14,9 @@
 #include "apps/machine.h"
 #include "core/error.h"
 #include "core/log.h"
-#include "model/video_transformer.h"
+#include "core/random.h"
 #include "model/config.h"
+#include "model/video_transformer.h"
 #include "optim/optimizer.h"
 
 namespace pendulum {
@@ -34,14 +35,19 @@ std::string heaviest_source(const StageConfig& stage) {
   return std::min_element(stage.batch.begin(), stage.batch.end(), smaller_batch)->first;
 }
 
-// One full step, as a trainer does it with the data at hand: forward, loss, backward, clipped AdamW.
+// One full step, as a trainer does it with the data at hand: forward, loss, backward, clipped
+// AdamW.
 void bench_step(const StepOptions& options) {
   const Config config = load_config(options.path, options.overrides);
   const Machine machine(config.mesh);
-  const auto found = std::find_if(config.stages.begin(), config.stages.end(),
-                                  [&](const StageConfig& s) { return options.stage.empty() || s.name == options.stage; });
-  if (found == config.stages.end()) throw ConfigError(text("--stage: there is no stage ", options.stage));
-  const int batch = options.batch > 0 ? options.batch : found->batch.empty() ? 1 : found->batch.at(heaviest_source(*found));
+  const auto found = std::find_if(
+      config.stages.begin(), config.stages.end(),
+      [&](const StageConfig& s) { return options.stage.empty() || s.name == options.stage; });
+  if (found == config.stages.end())
+    throw ConfigError(text("--stage: there is no stage ", options.stage));
+  const int batch = options.batch > 0      ? options.batch
+                    : found->batch.empty() ? 1
+                                           : found->batch.at(heaviest_source(*found));
   const Codec codec(config.codec);
   const LatentShape grid = codec.latent_shape(found->shape);
   const int text_dim = 384;  // of MiniLM; no text is encoded here
@@ -65,38 +71,44 @@ void bench_step(const StepOptions& options) {
     const auto start = std::chrono::steady_clock::now();
     optimizer.zero_gradients();
     (model.forward(x, time, words).to(at::kFloat) - target).square().mean().backward();
-    const double scale = std::min(1.0, 1.0 / (optimizer.gradient_norm() + 1e-12));  // also waits for the device
+    const double scale =
+        std::min(1.0, 1.0 / (optimizer.gradient_norm() + 1e-12));  // also waits for the device
     optimizer.step(found->optim, 1e-4, scale);
-    if (step >= 2) seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    if (step >= 2)
+      seconds.push_back(
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   std::nth_element(seconds.begin(), seconds.begin() + seconds.size() / 2, seconds.end());
   const double median = seconds[seconds.size() / 2];
-  Geometry cost{wan.layers, wan.heads * wan.head_dim, wan.ffn_dim, wan.freq_dim, config.text.length, text_dim,
-                config.codec.spatial, config.codec.temporal, wan.patch, wan.in_channels, wan.cross_attn_norm};
+  Geometry cost{wan.layers,           wan.heads * wan.head_dim, wan.ffn_dim,
+                wan.freq_dim,         config.text.length,       text_dim,
+                config.codec.spatial, config.codec.temporal,    wan.patch,
+                wan.in_channels,      wan.cross_attn_norm};
   const double flops = batch * training_flops(cost, found->shape);
   if (!options.json) {
-    fmt::print("{}: {:.1f} ms per step of {} samples, {:.2f} steps/s, {:.1f} GFLOP/s\n", found->name, median * 1e3, batch,
-               1 / median, flops / median * 1e-9);
+    fmt::print("{}: {:.1f} ms per step of {} samples, {:.2f} steps/s, {:.1f} GFLOP/s\n",
+               found->name, median * 1e3, batch, 1 / median, flops / median * 1e-9);
     return;
   }
-  fmt::print("{}\n", nlohmann::json{{"stage", found->name},
-                                    {"steps_per_second", 1 / median},
-                                    {"gflops", flops / median * 1e-9},
-                                    {"batch", batch},
-                                    {"latent", {codec.channels(), grid.frames, grid.height, grid.width}},
-                                    {"text", {config.text.length, text_dim}},
-                                    {"threads", at::get_num_threads()},
-                                    {"model",
-                                     {{"layers", wan.layers},
-                                      {"heads", wan.heads},
-                                      {"head_dim", wan.head_dim},
-                                      {"ffn_dim", wan.ffn_dim},
-                                      {"freq_dim", wan.freq_dim},
-                                      {"in_channels", wan.in_channels},
-                                      {"out_channels", wan.out_channels},
-                                      {"text_dim", wan.text_dim},
-                                      {"patch", wan.patch}}}}
-                         .dump());
+  fmt::print("{}\n",
+             nlohmann::json{{"stage", found->name},
+                            {"steps_per_second", 1 / median},
+                            {"gflops", flops / median * 1e-9},
+                            {"batch", batch},
+                            {"latent", {codec.channels(), grid.frames, grid.height, grid.width}},
+                            {"text", {config.text.length, text_dim}},
+                            {"threads", at::get_num_threads()},
+                            {"model",
+                             {{"layers", wan.layers},
+                              {"heads", wan.heads},
+                              {"head_dim", wan.head_dim},
+                              {"ffn_dim", wan.ffn_dim},
+                              {"freq_dim", wan.freq_dim},
+                              {"in_channels", wan.in_channels},
+                              {"out_channels", wan.out_channels},
+                              {"text_dim", wan.text_dim},
+                              {"patch", wan.patch}}}}
+                 .dump());
 }
 
 }  // namespace
@@ -105,10 +117,13 @@ void add_bench(CLI::App& app) {
   CLI::App* bench = app.add_subcommand("bench", "measure speed on this machine");
   bench->require_subcommand(1);
   auto options = std::make_shared<StepOptions>();
-  CLI::App* step = bench->add_subcommand("step", "forward, backward and update of the model at a stage's shape");
+  CLI::App* step =
+      bench->add_subcommand("step", "forward, backward and update of the model at a stage's shape");
   add_config_options(*step, *options);
-  step->add_option("--stage", options->stage, "stage whose shape and batch are used; the first if not given");
-  step->add_option("--steps", options->steps, "steps measured, after two that are not")->check(CLI::PositiveNumber);
+  step->add_option("--stage", options->stage,
+                   "stage whose shape and batch are used; the first if not given");
+  step->add_option("--steps", options->steps, "steps measured, after two that are not")
+      ->check(CLI::PositiveNumber);
   step->add_option("--batch", options->batch, "samples per step instead of the stage's");
   step->add_flag("--json", options->json, "one JSON object instead of a sentence");
   step->callback([options] { bench_step(*options); });

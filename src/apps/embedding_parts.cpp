@@ -8,7 +8,8 @@ namespace {
 
 std::unique_ptr<EmbeddingCache> open_cache(const Config& config) {
   if (config.embed.cache == "off") return nullptr;
-  const std::string folder = config.embed.cache == "auto" ? config.run.dir + "/cache" : config.embed.cache;
+  const std::string folder =
+      config.embed.cache == "auto" ? config.run.dir + "/cache" : config.embed.cache;
   return std::make_unique<EmbeddingCache>(folder, config.embed);
 }
 

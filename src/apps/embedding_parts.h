@@ -1,4 +1,5 @@
-// The embedding stage's parts as a configuration names them, and the geometry that follows from them.
+// The embedding stage's parts as a configuration names them, and the geometry that follows from
+// them.
 #pragma once
 #include <memory>
 

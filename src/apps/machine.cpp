@@ -31,7 +31,8 @@ void ask_to_stop(int signal) {
 bool was_launched() {
   // Set by Open MPI's mpirun, by srun --mpi=pmix, and by launchers that speak PMI.
   const char* const marks[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_SIZE"};
-  return std::any_of(std::begin(marks), std::end(marks), [](const char* m) { return std::getenv(m) != nullptr; });
+  return std::any_of(std::begin(marks), std::end(marks),
+                     [](const char* m) { return std::getenv(m) != nullptr; });
 }
 
 int processes_on_this_machine(Communicator& world) {
@@ -50,12 +51,16 @@ int usable_cores() {
 }
 
 at::Device choose_device(const std::string& wanted, int local_rank) {
-  const bool has_cuda = at::hasCUDA() && at::globalContext().hasCUDA() && at::detail::getCUDAHooks().getNumGPUs() > 0;
+  const bool has_cuda =
+      at::hasCUDA() && at::globalContext().hasCUDA() && at::detail::getCUDAHooks().getNumGPUs() > 0;
   if (wanted == "cpu" || (wanted == "auto" && !has_cuda)) return at::kCPU;
   if (!has_cuda) {
-    throw ConfigError("mesh.device: cuda was asked for, but this build or this machine has none; use cpu or auto");
+    throw ConfigError(
+        "mesh.device: cuda was asked for, but this build or this machine has none; use cpu or "
+        "auto");
   }
-  return {at::kCUDA, static_cast<at::DeviceIndex>(local_rank % at::detail::getCUDAHooks().getNumGPUs())};
+  return {at::kCUDA,
+          static_cast<at::DeviceIndex>(local_rank % at::detail::getCUDAHooks().getNumGPUs())};
 }
 
 }  // namespace
@@ -75,7 +80,8 @@ Machine::Machine(const MeshConfig& mesh) : device_(at::kCPU) {
     world_ = single_.get();
   }
   set_log_rank(world_->rank(), world_->size());
-  watchdog_ = std::make_unique<Watchdog>(world_->rank(), std::chrono::milliseconds(static_cast<int64_t>(mesh.timeout * 1000)));
+  watchdog_ = std::make_unique<Watchdog>(
+      world_->rank(), std::chrono::milliseconds(static_cast<int64_t>(mesh.timeout * 1000)));
   const int local = processes_on_this_machine(*world_);
   at::set_num_threads(threads_per_process(mesh, local));
   device_ = choose_device(mesh.device, world_->rank() % local);
@@ -86,7 +92,9 @@ Machine::Machine(const MeshConfig& mesh) : device_(at::kCPU) {
        compute_type() == at::kFloat ? "fp32" : "bf16");
 }
 
-at::ScalarType Machine::compute_type() const { return device_.is_cuda() ? at::kBFloat16 : at::kFloat; }
+at::ScalarType Machine::compute_type() const {
+  return device_.is_cuda() ? at::kBFloat16 : at::kFloat;
+}
 
 const std::atomic<int>& Machine::stop_signal() const { return g_stop_signal; }
 

@@ -14,8 +14,9 @@ namespace pendulum {
 
 class Machine {
  public:
-  // Joins the job's processes where mpirun or srun started them, else stands alone. Sets LibTorch's threads and
-  // installs handlers for SIGTERM and SIGINT. ConfigError where the device that is asked for is not there.
+  // Joins the job's processes where mpirun or srun started them, else stands alone. Sets LibTorch's
+  // threads and installs handlers for SIGTERM and SIGINT. ConfigError where the device that is
+  // asked for is not there.
   explicit Machine(const MeshConfig& mesh);
 
   Communicator& world() const { return *world_; }

@@ -13,7 +13,9 @@ namespace pendulum {
 
 void add_config_options(CLI::App& command, ConfigOptions& options) {
   command.add_option("CONFIG", options.path, "YAML file of the run")->required();
-  command.add_option("--set", options.overrides, "override a key: --set optim.lr=1e-4, --set stages.image.steps=20")
+  command
+      .add_option("--set", options.overrides,
+                  "override a key: --set optim.lr=1e-4, --set stages.image.steps=20")
       ->type_name("KEY=VALUE")
       ->take_all();
 }
@@ -28,8 +30,8 @@ void refuse_unknown_subcommand(const CLI::App& app, int argc, char** argv) {
     names.push_back(command->get_name());
   }
   if (std::find(names.begin(), names.end(), argv[1]) != names.end()) return;
-  throw ConfigError(text("there is no subcommand \"", argv[1], "\"", did_you_mean(argv[1], names), " (valid: ",
-                         listed(names), ")"));
+  throw ConfigError(text("there is no subcommand \"", argv[1], "\"", did_you_mean(argv[1], names),
+                         " (valid: ", listed(names), ")"));
 }
 
 int run_main(int argc, char** argv) {
@@ -58,7 +60,8 @@ int run_main(int argc, char** argv) {
   } catch (const std::exception& e) {
     // LibTorch appends a C++ backtrace to its messages; people need the first paragraph.
     std::string words = e.what();
-    if (std::getenv("PENDULUM_DEBUG") == nullptr) words = words.substr(0, words.find("\nException raised from"));
+    if (std::getenv("PENDULUM_DEBUG") == nullptr)
+      words = words.substr(0, words.find("\nException raised from"));
     std::fprintf(stderr, "pendulum: %s\n", words.c_str());
     return 1;
   }

@@ -34,10 +34,12 @@ RunFolder::RunFolder(const Config& config, Communicator& world, bool fresh, bool
       if (fresh && fs::exists(path_)) move_aside(path_);
       fs::create_directories(path_ + "/checkpoints");
     } catch (const fs::filesystem_error& e) {
-      throw ConfigError(text("run.dir: the folder ", path_, " cannot be made: ", e.code().message()));
+      throw ConfigError(
+          text("run.dir: the folder ", path_, " cannot be made: ", e.code().message()));
     }
     if (resume && fs::is_empty(path_ + "/checkpoints")) {
-      throw ConfigError(text("--resume: ", path_, "/checkpoints is empty, there is nothing to go on from"));
+      throw ConfigError(
+          text("--resume: ", path_, "/checkpoints is empty, there is nothing to go on from"));
     }
   }
   world.barrier();
@@ -49,11 +51,13 @@ void RunFolder::describe(const Config& config, const Plan& plan, const Sources& 
   publish_text(path_ + "/plan.json", plan.manifest().dump(1));
   std::string refused;
   for (const RefusedSample& r : sources.refused) {
-    refused += nlohmann::json{{"source", r.source}, {"id", r.id}, {"reason", r.reason}}.dump() + "\n";
+    refused +=
+        nlohmann::json{{"source", r.source}, {"id", r.id}, {"reason", r.reason}}.dump() + "\n";
   }
   publish_text(path_ + "/refused.jsonl", refused);
   if (!sources.refused.empty()) {
-    warn("{} samples may not be trained on and are left out; {}/refused.jsonl says why", sources.refused.size(), path_);
+    warn("{} samples may not be trained on and are left out; {}/refused.jsonl says why",
+         sources.refused.size(), path_);
   }
   info("run {} in {}, {} optimiser steps, {:.3g} TFLOP", config.run.name, path_, plan.total_steps(),
        plan.total_flops() * 1e-12);

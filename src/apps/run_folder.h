@@ -11,8 +11,9 @@ namespace pendulum {
 
 class RunFolder {
  public:
-  // Makes the folder. `fresh` moves an earlier run's contents aside (to <name>.before-<n>); `resume` insists on a
-  // checkpoint. ConfigError where the folder cannot be made or there is nothing to resume. Collective.
+  // Makes the folder. `fresh` moves an earlier run's contents aside (to <name>.before-<n>);
+  // `resume` insists on a checkpoint. ConfigError where the folder cannot be made or there is
+  // nothing to resume. Collective.
   RunFolder(const Config& config, Communicator& world, bool fresh, bool resume);
 
   const std::string& path() const { return path_; }

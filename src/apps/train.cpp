@@ -27,7 +27,8 @@ struct TrainOptions : ConfigOptions {
 
 // Whether any stage asks for an average of the weights.
 bool keeps_average(const Config& config) {
-  return std::any_of(config.stages.begin(), config.stages.end(), [](const StageConfig& s) { return s.optim.ema > 0; });
+  return std::any_of(config.stages.begin(), config.stages.end(),
+                     [](const StageConfig& s) { return s.optim.ema > 0; });
 }
 
 int train(const TrainOptions& options) {
@@ -40,14 +41,16 @@ int train(const TrainOptions& options) {
   const Plan plan = make_plan(config, catalogues(sources, config), geometry(config, embedding));
   folder.describe(config, plan, sources);
 
-  VideoTransformer model(wan_config(config.model, embedding.codec.channels(), embedding.text_encoder.dim()),
-                               config.run.seed);
+  VideoTransformer model(
+      wan_config(config.model, embedding.codec.channels(), embedding.text_encoder.dim()),
+      config.run.seed);
   model.to(machine.device());
   model.set_compute(machine.compute_type());
-  Optimizer optimizer(select_trainable(model.parameters(), config.model.trainable), keeps_average(config));
+  Optimizer optimizer(select_trainable(model.parameters(), config.model.trainable),
+                      keeps_average(config));
 
-  Trainer trainer({config, plan, sources, embedding.embedder, machine.world(), model, optimizer, folder.path(),
-                   machine.stop_signal()});
+  Trainer trainer({config, plan, sources, embedding.embedder, machine.world(), model, optimizer,
+                   folder.path(), machine.stop_signal()});
   trainer.resume_if_possible();
   return trainer.run(options.stage) == RunEnd::stopped ? kStoppedBySignal : kSuccess;
 }
@@ -56,10 +59,14 @@ int train(const TrainOptions& options) {
 
 void add_train(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<TrainOptions>();
-  CLI::App* command = app.add_subcommand("train", "train through all stages; goes on where a run was stopped");
+  CLI::App* command =
+      app.add_subcommand("train", "train through all stages; goes on where a run was stopped");
   add_config_options(*command, *options);
-  CLI::Option* fresh = command->add_flag("--fresh", options->fresh, "start anew; what the run folder holds is moved aside");
-  command->add_flag("--resume", options->resume, "insist on going on: an error where there is nothing to go on from")
+  CLI::Option* fresh = command->add_flag("--fresh", options->fresh,
+                                         "start anew; what the run folder holds is moved aside");
+  command
+      ->add_flag("--resume", options->resume,
+                 "insist on going on: an error where there is nothing to go on from")
       ->excludes(fresh);
   command->add_option("--stage", options->stage, "stop after this stage");
   command->callback([options, &exit_code] { exit_code = train(*options); });

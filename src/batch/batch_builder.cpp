@@ -9,7 +9,8 @@
 namespace pendulum {
 namespace {
 
-// So many entries of a bucket in a row that do not read mean that the bucket is broken, not a sample.
+// So many entries of a bucket in a row that do not read mean that the bucket is broken, not a
+// sample.
 constexpr int kMaxReplacements = 64;
 
 }  // namespace
@@ -21,8 +22,8 @@ Placement place(int rank, int world, const MeshConfig& mesh) {
           rank % layout.processes_per_slot};
 }
 
-BatchBuilder::BatchBuilder(const Plan& plan, PlanWalker walker, const Sources& sources, const Config& config,
-                           const Embedder& embedder, Placement placement)
+BatchBuilder::BatchBuilder(const Plan& plan, PlanWalker walker, const Sources& sources,
+                           const Config& config, const Embedder& embedder, Placement placement)
     : plan_(plan),
       walker_(std::move(walker)),
       sources_(sources),
@@ -33,8 +34,8 @@ BatchBuilder::BatchBuilder(const Plan& plan, PlanWalker walker, const Sources& s
   top_up();
 }
 
-// Plans steps until the queue ahead of the trainer is full, and hands their groups to the workers. The queue may reach into
-// the next stage: its first batches are ready when it begins.
+// Plans steps until the queue ahead of the trainer is full, and hands their groups to the workers.
+// The queue may reach into the next stage: its first batches are ready when it begins.
 void BatchBuilder::top_up() {
   while (workers_.has_room()) {
     if (waiting_.empty()) {
@@ -49,7 +50,8 @@ void BatchBuilder::top_up() {
         for (int64_t begin = 0; is_mine && begin < count; begin += bucket.batch) {
           if ((begin / bucket.batch) % placement_.members != placement_.member) continue;
           const auto first = draw.samples.begin() + begin;
-          waiting_.push_back({step.plan.segment, draw.bucket,
+          waiting_.push_back({step.plan.segment,
+                              draw.bucket,
                               {first, first + std::min<int64_t>(bucket.batch, count - begin)},
                               step.num_samples + begin});
           ++step.num_batches;
@@ -103,10 +105,12 @@ Batch BatchBuilder::build(const Group& group) const {
         text_states.push_back(std::move(good->text));
         break;
       }
-      batch.unreadable.push_back(text("sources.", bucket.source, ": ", source.data.sample(consumed.sample).id, ": ",
+      batch.unreadable.push_back(text("sources.", bucket.source, ": ",
+                                      source.data.sample(consumed.sample).id, ": ",
                                       std::get<ReadFailure>(embedded).reason));
       if (++consumed.replacement > kMaxReplacements) {
-        throw DataError(text("bucket ", bucket.name, ": ", kMaxReplacements, " samples in a row cannot be read; the last, ",
+        throw DataError(text("bucket ", bucket.name, ": ", kMaxReplacements,
+                             " samples in a row cannot be read; the last, ",
                              batch.unreadable.back()));
       }
       entry = order.replacement(plan_.seed, planned.ordinal, consumed.replacement);

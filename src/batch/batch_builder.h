@@ -1,4 +1,5 @@
-// Plan, packed data and embedding stage brought together: device batches, in order, ahead of the trainer.
+// Plan, packed data and embedding stage brought together: device batches, in order, ahead of the
+// trainer.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -16,8 +17,9 @@
 
 namespace pendulum {
 
-// Which part of every optimiser step this process works on (pendulum.md, "Physical mapping"): draw i belongs to physical
-// slot i mod slots, and the groups of a draw are dealt to the slot's members in turn.
+// Which part of every optimiser step this process works on (pendulum.md, "Physical mapping"): draw
+// i belongs to physical slot i mod slots, and the groups of a draw are dealt to the slot's members
+// in turn.
 struct Placement {
   int slots = 1;    // physical slots
   int members = 1;  // processes of a physical slot
@@ -30,11 +32,11 @@ Placement place(int rank, int world, const MeshConfig& mesh);
 
 // What was really used for one planned sample.
 struct ConsumedSample {
-  int64_t place = 0;     // its place among all samples of the optimiser step, in the plan's order
-  int64_t ordinal = 0;   // of its bucket
-  int64_t entry = 0;     // planned
-  int replacement = 0;   // k of replacement(n, k); 0: the planned entry was readable
-  int64_t sample = 0;    // index in the source's packed data
+  int64_t place = 0;    // its place among all samples of the optimiser step, in the plan's order
+  int64_t ordinal = 0;  // of its bucket
+  int64_t entry = 0;    // planned
+  int replacement = 0;  // k of replacement(n, k); 0: the planned entry was readable
+  int64_t sample = 0;   // index in the source's packed data
 };
 
 // The samples of one group of one draw. B samples of one shape.
@@ -60,8 +62,8 @@ class BatchBuilder {
   BatchBuilder(const Plan& plan, PlanWalker walker, const Sources& sources, const Config& config,
                const Embedder& embedder, Placement placement);
 
-  // Steps and batches come strictly in the plan's order: begin_step, then next() num_batches times. Errors of a worker
-  // are thrown here.
+  // Steps and batches come strictly in the plan's order: begin_step, then next() num_batches times.
+  // Errors of a worker are thrown here.
   StepBatches begin_step();
   Batch next();
 
@@ -85,9 +87,9 @@ class BatchBuilder {
   const Config& config_;
   const Embedder& embedder_;
   Placement placement_;
-  std::deque<StepBatches> steps_;   // planned and not yet begun
-  std::deque<Group> waiting_;       // planned and not yet handed to a worker
-  OrderedWorkers<Batch> workers_;   // last: its threads use all of the above
+  std::deque<StepBatches> steps_;  // planned and not yet begun
+  std::deque<Group> waiting_;      // planned and not yet handed to a worker
+  OrderedWorkers<Batch> workers_;  // last: its threads use all of the above
 };
 
 }  // namespace pendulum

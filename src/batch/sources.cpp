@@ -11,8 +11,8 @@
 namespace pendulum {
 namespace {
 
-// Holds out the `count` samples with the smallest hashes: a rule that additions to the data hardly disturb. At most a
-// tenth, so that small fine-tuning sets keep their samples.
+// Holds out the `count` samples with the smallest hashes: a rule that additions to the data hardly
+// disturb. At most a tenth, so that small fine-tuning sets keep their samples.
 void hold_out(OpenSource& source, int64_t count) {
   std::vector<int64_t> order = source.training;
   const auto hash = [&](int64_t i) { return hash_name(source.data.sample(i).id); };
@@ -29,7 +29,8 @@ void hold_out(OpenSource& source, int64_t count) {
 }  // namespace
 
 const OpenSource& Sources::operator[](const std::string& name) const {
-  const auto found = std::find_if(open.begin(), open.end(), [&](const OpenSource& s) { return s.name == name; });
+  const auto found =
+      std::find_if(open.begin(), open.end(), [&](const OpenSource& s) { return s.name == name; });
   check(found != open.end(), "the source is open: ", name);
   return *found;
 }
@@ -53,9 +54,10 @@ Sources open_sources(const Config& config) {
     if (source.training.empty()) {
       const auto commonest = std::max_element(reasons.begin(), reasons.end(),
                                               [](auto& a, auto& b) { return a.second < b.second; });
-      throw ConfigError(text("sources.", name, ": none of the ", source.data.size(), " samples of ", settings.data,
-                             " may be trained on",
-                             commonest == reasons.end() ? "" : "; the commonest reason: " + commonest->first));
+      throw ConfigError(
+          text("sources.", name, ": none of the ", source.data.size(), " samples of ",
+               settings.data, " may be trained on",
+               commonest == reasons.end() ? "" : "; the commonest reason: " + commonest->first));
     }
     if (source.validation.empty()) hold_out(source, settings.validation);
     sources.open.push_back(std::move(source));

@@ -1,4 +1,5 @@
-// The data sets a run names: opened, judged by the rights policy, and split into training and validation samples.
+// The data sets a run names: opened, judged by the rights policy, and split into training and
+// validation samples.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -30,11 +31,13 @@ struct Sources {
   const OpenSource& operator[](const std::string& name) const;
 };
 
-// Opens every source. Samples marked `validation` are held out; where a source marks none, the config's number of
-// samples with the smallest hashed ids is. ConfigError where nothing is left to train on, with the commonest reason.
+// Opens every source. Samples marked `validation` are held out; where a source marks none, the
+// config's number of samples with the smallest hashed ids is. ConfigError where nothing is left to
+// train on, with the commonest reason.
 Sources open_sources(const Config& config);
 
-// What the plan needs to know of the sources: how many frames each training sample can give in each stage.
+// What the plan needs to know of the sources: how many frames each training sample can give in each
+// stage.
 std::vector<SourceCatalogue> catalogues(const Sources& sources, const Config& config);
 
 }  // namespace pendulum

@@ -1,4 +1,5 @@
-// The three kinds of failure: our bug (check), the user's mistake (ConfigError), the world's fault (Error, DataError).
+// The three kinds of failure: our bug (check), the user's mistake (ConfigError), the world's fault
+// (Error, DataError).
 #pragma once
 #include <source_location>
 #include <sstream>
@@ -42,7 +43,8 @@ struct Expectation {
       : words(w), where(l) {}
 };
 
-// Throws Error when a fact that this program guarantees does not hold. `parts` are the values found:
+// Throws Error when a fact that this program guarantees does not hold. `parts` are the values
+// found:
 //   check(heads % ranks == 0, "heads divide over ranks: ", heads, " over ", ranks);
 template <class... Parts>
 void check(bool holds, Expectation expected, const Parts&... parts) {

@@ -53,7 +53,8 @@ std::string sha256_of_file(const std::string& path) {
   if (!file) throw DataError(text(path, ": cannot be opened for reading"));
   Sha256 hash;
   std::vector<char> piece(1 << 20);
-  while (file.read(piece.data(), piece.size()), file.gcount() > 0) hash.add(piece.data(), file.gcount());
+  while (file.read(piece.data(), piece.size()), file.gcount() > 0)
+    hash.add(piece.data(), file.gcount());
   if (file.bad()) throw DataError(text(path, ": reading failed before its end"));
   return hash.hex();
 }

@@ -7,14 +7,16 @@
 
 namespace pendulum {
 
-// Sets who speaks: information from rank 0 alone, warnings from all with "[rank r]" in front when size > 1.
+// Sets who speaks: information from rank 0 alone, warnings from all with "[rank r]" in front when
+// size > 1.
 void set_log_rank(int rank, int size);
 
 // One line to stdout ("12:03:41 ..."), rank 0 only. Clears a live progress line first.
 void log_line(const std::string& line);
 void warn_line(const std::string& line);
 
-// Replaces the live progress line at the bottom of a terminal; where stdout is no terminal it does nothing.
+// Replaces the live progress line at the bottom of a terminal; where stdout is no terminal it does
+// nothing.
 void progress_line(const std::string& line);
 
 template <class... Args>

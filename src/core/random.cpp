@@ -11,7 +11,8 @@
 namespace pendulum {
 namespace {
 
-// A pair of independent normal numbers from 64 bits. 32 bits each are enough for fp32: the tail ends at 6.6 sigma.
+// A pair of independent normal numbers from 64 bits. 32 bits each are enough for fp32: the tail
+// ends at 6.6 sigma.
 std::pair<float, float> normal_pair(uint64_t bits) {
   const float u = (static_cast<float>(bits >> 40) + 0.5f) * 0x1p-24f;
   const float v = static_cast<float>(bits & 0xFFFFFF) * 0x1p-24f;

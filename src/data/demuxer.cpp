@@ -235,10 +235,10 @@ std::variant<Track, ReadFailure> demux(std::span<const uint8_t> bytes) {
   track.codec.reset(avcodec_parameters_alloc());
   check(track.codec && avcodec_parameters_copy(track.codec.get(), stream.codecpar) >= 0,
         "memory for codec parameters");
-  size_t matrix_bytes = 0;
+  decltype(AVPacketSideData::size) matrix_bytes = 0;  // int in FFmpeg 4, size_t since
   if (const uint8_t* matrix =
           av_stream_get_side_data(&stream, AV_PKT_DATA_DISPLAYMATRIX, &matrix_bytes);
-      matrix != nullptr && matrix_bytes >= 9 * sizeof(int32_t)) {
+      matrix != nullptr && static_cast<size_t>(matrix_bytes) >= 9 * sizeof(int32_t)) {
     std::memcpy(track.rotation.emplace().data(), matrix, 9 * sizeof(int32_t));
   }
   if (auto failure = collect(input, number, track.packets)) return *failure;

@@ -120,7 +120,9 @@ Orientation Orientation::of(const std::optional<std::array<int32_t, 9>>& matrix)
 Orientation orientation_of(const AVFrame& frame,
                            const std::optional<std::array<int32_t, 9>>& container) {
   const AVFrameSideData* side = av_frame_get_side_data(&frame, AV_FRAME_DATA_DISPLAYMATRIX);
-  if (side == nullptr || side->size < 9 * sizeof(int32_t)) return Orientation::of(container);
+  if (side == nullptr || static_cast<size_t>(side->size) < 9 * sizeof(int32_t)) {
+    return Orientation::of(container);
+  }
   std::array<int32_t, 9> matrix;
   std::memcpy(matrix.data(), side->data, sizeof matrix);
   return Orientation::of(matrix);

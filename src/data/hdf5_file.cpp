@@ -72,6 +72,8 @@ Handle make_dataset(hid_t file, const std::string& path, const std::string& name
   const Handle space(H5Screate_simple(1, &count, nullptr), H5Sclose, path,
                      "HDF5 cannot make a space");
   const Handle create(H5Pcreate(H5P_DATASET_CREATE), H5Pclose, path, "HDF5 cannot make properties");
+  // The time of writing would make two files of the same data differ.
+  require(H5Pset_obj_track_times(create, false), path, "HDF5 cannot leave time stamps out");
   if (count > 0) {
     require(H5Pset_chunk(create, 1, &chunk), path, "HDF5 refuses the chunk size");
     require(H5Pset_fletcher32(create), path, "HDF5 refuses checksums");
@@ -134,8 +136,10 @@ std::vector<T> read_dataset(hid_t file, const std::string& path, const std::stri
           "HDF5 cannot select a range");
   const Handle in_memory(H5Screate_simple(1, &size, nullptr), H5Sclose, path,
                          "HDF5 cannot make a space");
-  const Handle transfer(H5Pcreate(H5P_DATASET_XFER), H5Pclose, path, "HDF5 cannot make transfer properties");
-  if (!is_verified) require(H5Pset_edc_check(transfer, H5Z_DISABLE_EDC), path, "HDF5 cannot skip a checksum");
+  const Handle transfer(H5Pcreate(H5P_DATASET_XFER), H5Pclose, path,
+                        "HDF5 cannot make transfer properties");
+  if (!is_verified)
+    require(H5Pset_edc_check(transfer, H5Z_DISABLE_EDC), path, "HDF5 cannot skip a checksum");
   require(H5Dread(dataset, native_type<T>(), in_memory, in_file, transfer, values.data()), path,
           text("dataset '", name, "' cannot be read: its bytes are damaged"));
   return values;
@@ -234,7 +238,8 @@ std::vector<uint8_t> Hdf5File::read_bytes(const std::string& name, int64_t first
   check(count >= 0, "a range of zero or more bytes: ", count);
   return read_dataset<uint8_t>(file_, path_, name, first, count);
 }
-std::vector<uint8_t> Hdf5File::read_unverified_bytes(const std::string& name, int64_t first, int64_t count) const {
+std::vector<uint8_t> Hdf5File::read_unverified_bytes(const std::string& name, int64_t first,
+                                                     int64_t count) const {
   check(count >= 0, "a range of zero or more bytes: ", count);
   return read_dataset<uint8_t>(file_, path_, name, first, count, false);
 }

@@ -34,9 +34,10 @@ class Hdf5File {
   bool has(const std::string& name) const;
   std::vector<uint8_t> read_bytes(const std::string& name) const;
   std::vector<uint8_t> read_bytes(const std::string& name, int64_t first, int64_t count) const;
-  // Without the chunks' checksums, for records that carry their own: a damaged byte then costs one record, not all the
-  // records of its chunk.
-  std::vector<uint8_t> read_unverified_bytes(const std::string& name, int64_t first, int64_t count) const;
+  // Without the chunks' checksums, for records that carry their own: a damaged byte then costs one
+  // record, not all the records of its chunk.
+  std::vector<uint8_t> read_unverified_bytes(const std::string& name, int64_t first,
+                                             int64_t count) const;
   std::vector<float> read_floats(const std::string& name) const;
   std::vector<float> read_floats(const std::string& name, int64_t first, int64_t count) const;
   std::vector<int64_t> read_integers(const std::string& name) const;

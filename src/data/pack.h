@@ -12,7 +12,7 @@ struct PackOptions {
   std::string out;    // the folder to make; must not exist
   // The owner's word for all entries that do not say it themselves. A folder needs licence and
   // holder.
-  std::string licence, holder, basis = "owner-attested";
+  std::string licence = {}, holder = {}, basis = "owner-attested";
   double validation =
       0.02;         // share of a folder's media held out, by content; manifests say it line by line
   int threads = 0;  // 0: as many as the machine has

@@ -10,14 +10,17 @@
 namespace pendulum {
 namespace {
 
-// Dimensions from the published config.json files of Wan-AI's diffusers checkpoints. freq_dim is 256 in all of them. Wan
-// 2.2's 5B was trained with one time per token (model.per_token_time).
+// Dimensions from the published config.json files of Wan-AI's diffusers checkpoints. freq_dim is
+// 256 in all of them. Wan 2.2's 5B was trained with one time per token (model.per_token_time).
 const std::vector<std::pair<std::string, WanConfig>>& presets() {
   static const std::vector<std::pair<std::string, WanConfig>> table{
       {"wan-tiny", {.layers = 6, .heads = 4, .head_dim = 40, .ffn_dim = 640, .freq_dim = 256}},
-      {"wan-2.1-1.3b", {.layers = 30, .heads = 12, .head_dim = 128, .ffn_dim = 8960, .freq_dim = 256}},
-      {"wan-2.1-14b", {.layers = 40, .heads = 40, .head_dim = 128, .ffn_dim = 13824, .freq_dim = 256}},
-      {"wan-2.2-5b", {.layers = 30, .heads = 24, .head_dim = 128, .ffn_dim = 14336, .freq_dim = 256}},
+      {"wan-2.1-1.3b",
+       {.layers = 30, .heads = 12, .head_dim = 128, .ffn_dim = 8960, .freq_dim = 256}},
+      {"wan-2.1-14b",
+       {.layers = 40, .heads = 40, .head_dim = 128, .ffn_dim = 13824, .freq_dim = 256}},
+      {"wan-2.2-5b",
+       {.layers = 30, .heads = 24, .head_dim = 128, .ffn_dim = 14336, .freq_dim = 256}},
   };
   return table;
 }

@@ -22,7 +22,8 @@ class SpecList {
     add(name + ".bias", {out}, start, in);
   }
   void attention(const std::string& name, int64_t dim) {
-    for (const char* layer : {".to_q", ".to_k", ".to_v", ".to_out.0"}) linear(name + layer, dim, dim);
+    for (const char* layer : {".to_q", ".to_k", ".to_v", ".to_out.0"})
+      linear(name + layer, dim, dim);
     add(name + ".norm_q.weight", {dim}, Start::ones);
     add(name + ".norm_k.weight", {dim}, Start::ones);
   }

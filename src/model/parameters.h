@@ -12,9 +12,10 @@
 namespace pendulum {
 
 // How a parameter starts.
-//   uniform: +-1/sqrt(fan_in), as torch's Linear and Conv3d; normal: standard deviation 1/sqrt(D), as the modulation tables of
-//   diffusers; ones: norm weights; zeros: norm biases, and the last projection, so that training starts from a prediction
-//   of zero whatever the input (Peebles and Xie, arXiv 2212.09748, section 3.2).
+//   uniform: +-1/sqrt(fan_in), as torch's Linear and Conv3d; normal: standard deviation 1/sqrt(D),
+//   as the modulation tables of diffusers; ones: norm weights; zeros: norm biases, and the last
+//   projection, so that training starts from a prediction of zero whatever the input (Peebles and
+//   Xie, arXiv 2212.09748, section 3.2).
 enum class Start { uniform, normal, ones, zeros };
 
 struct ParameterSpec {
@@ -27,7 +28,8 @@ struct ParameterSpec {
 // In the order of diffusers' state_dict.
 std::vector<ParameterSpec> parameter_specs(const WanConfig& config);
 
-// Fills an fp32 or fp64 CPU tensor. Element i depends on (seed, name, i) alone, fp64 holds the fp32 values.
+// Fills an fp32 or fp64 CPU tensor. Element i depends on (seed, name, i) alone, fp64 holds the fp32
+// values.
 void start_parameter(at::Tensor& parameter, const ParameterSpec& spec, uint64_t seed);
 
 }  // namespace pendulum

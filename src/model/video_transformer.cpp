@@ -7,27 +7,27 @@
 #include "ops/attention.h"
 #include "ops/bias_gelu.h"
 #include "ops/gated_residual.h"
-#include "ops/projection.h"
 #include "ops/norm_modulate.h"
+#include "ops/projection.h"
 
 namespace pendulum {
 
 // Legend: B samples, N tokens, L text tokens, D model width, H heads, d = D / H.
 struct VideoTransformer::Conditions {
-  at::Tensor time;        // (B, D) or (B, N, D)
-  at::Tensor modulation;  // (B, 6, D) or (B, N, 6, D)
-  at::Tensor text_states; // (B, L, D)
+  at::Tensor time;         // (B, D) or (B, N, D)
+  at::Tensor modulation;   // (B, 6, D) or (B, N, 6, D)
+  at::Tensor text_states;  // (B, L, D)
 };
 
 at::Tensor VideoTransformer::cast(const at::Tensor& parameter) const {
   return parameter.to(compute_);
 }
 
-VideoTransformer::Conditions VideoTransformer::embed_conditions(const at::Tensor& time,
-                                                                const at::Tensor& text_states) const {
+VideoTransformer::Conditions VideoTransformer::embed_conditions(
+    const at::Tensor& time, const at::Tensor& text_states) const {
   const at::Tensor code = time_code(time.flatten(), config_.freq_dim).to(table_.scalar_type());
-  at::Tensor hidden = project(at::silu(project(code, time_in_.weight, time_in_.bias)), time_out_.weight,
-                             time_out_.bias);
+  at::Tensor hidden = project(at::silu(project(code, time_in_.weight, time_in_.bias)),
+                              time_out_.weight, time_out_.bias);
   at::Tensor modulation = project(at::silu(hidden), time_table_.weight, time_table_.bias);
   std::vector<int64_t> shape = time.sizes().vec();
   shape.push_back(config_.dim());
@@ -49,7 +49,7 @@ at::Tensor VideoTransformer::cross_attention(const BlockWeights& weights, const 
   const at::Tensor query = project(normed, cast(w.query.weight), cast(w.query.bias));
   const at::Tensor key_value =
       project(text_states, joined({w.key.weight, w.value.weight}, compute_),
-             joined({w.key.bias, w.value.bias}, compute_));
+              joined({w.key.bias, w.value.bias}, compute_));
   const auto q = norm_rotary(query, {w.norm_query}, nullptr, config_.heads, config_.eps);
   const auto kv = norm_rotary(key_value, {w.norm_key}, nullptr, config_.heads, config_.eps);
   const at::Tensor mixed = attention(q[0], kv[0], kv[1]);
@@ -64,14 +64,16 @@ at::Tensor VideoTransformer::block(const BlockWeights& weights, const at::Tensor
   const at::Tensor normed = norm_modulate(x_in, m[1], m[0], config_.eps);
   const at::Tensor packed =
       project(normed, joined({w.query.weight, w.key.weight, w.value.weight}, compute_),
-             joined({w.query.bias, w.key.bias, w.value.bias}, compute_));
-  const auto qkv = norm_rotary(packed, {w.norm_query, w.norm_key}, &rotary, config_.heads, config_.eps);
+              joined({w.query.bias, w.key.bias, w.value.bias}, compute_));
+  const auto qkv =
+      norm_rotary(packed, {w.norm_query, w.norm_key}, &rotary, config_.heads, config_.eps);
   const at::Tensor mixed = attention(qkv[0], qkv[1], qkv[2]);
   at::Tensor x = gated_residual(x_in, project(mixed, cast(w.out.weight)), w.out.bias, m[2]);
 
   x = cross_attention(weights, x, conditions.text_states);
 
-  const at::Tensor wide = project(norm_modulate(x, m[4], m[3], config_.eps), cast(weights.up.weight));
+  const at::Tensor wide =
+      project(norm_modulate(x, m[4], m[3], config_.eps), cast(weights.up.weight));
   const at::Tensor narrow = project(bias_gelu(wide, weights.up.bias), cast(weights.down.weight));
   return gated_residual(x, narrow, weights.down.bias, m[5]);
 }

@@ -23,16 +23,20 @@ struct AttentionWeights {
 };
 
 struct BlockWeights {
-  at::Tensor table;  // (1, 6, D): shift, scale, gate of self-attention, then of the feed-forward layer
+  at::Tensor
+      table;  // (1, 6, D): shift, scale, gate of self-attention, then of the feed-forward layer
   AttentionWeights self, cross;
-  at::Tensor norm_weight, norm_bias;  // (D) before cross-attention; undefined without cross_attn_norm
+  at::Tensor norm_weight,
+      norm_bias;  // (D) before cross-attention; undefined without cross_attn_norm
   LinearWeights up, down;
 };
 
-// Parameters and the forward pass of a Wan 2.x text-to-video transformer, as diffusers' WanTransformer3DModel computes it.
+// Parameters and the forward pass of a Wan 2.x text-to-video transformer, as diffusers'
+// WanTransformer3DModel computes it.
 class VideoTransformer {
  public:
-  // Fresh weights, functions of (seed, name, element) alone. `master` is the parameters' type: kDouble for numerical checks.
+  // Fresh weights, functions of (seed, name, element) alone. `master` is the parameters' type:
+  // kDouble for numerical checks.
   VideoTransformer(const WanConfig& config, uint64_t seed, at::ScalarType master = at::kFloat);
   // Copies would share parameters without saying so.
   VideoTransformer(const VideoTransformer&) = delete;
@@ -40,22 +44,24 @@ class VideoTransformer {
   VideoTransformer(VideoTransformer&&) = default;
   VideoTransformer& operator=(VideoTransformer&&) = default;
 
-  // latents (B, in_channels, F, H, W) in whole patches; time in [0, 1000], (B) or (B, N) with N tokens in the order (frame,
-  // row, column); text_states (B, L, text_dim), zero where a caption is shorter. Returns (B, out_channels, F, H, W) of the
-  // parameters' type, differentiable with respect to the parameters, the latents and the text.
+  // latents (B, in_channels, F, H, W) in whole patches; time in [0, 1000], (B) or (B, N) with N
+  // tokens in the order (frame, row, column); text_states (B, L, text_dim), zero where a caption is
+  // shorter. Returns (B, out_channels, F, H, W) of the parameters' type, differentiable with
+  // respect to the parameters, the latents and the text.
   at::Tensor forward(const at::Tensor& latents, const at::Tensor& time,
                      const at::Tensor& text_states) const;
 
-  // Leaves that want gradients, in diffusers' order and under its names. Writing into them is seen by the next forward.
+  // Leaves that want gradients, in diffusers' order and under its names. Writing into them is seen
+  // by the next forward.
   const std::vector<std::pair<std::string, at::Tensor>>& parameters() const { return parameters_; }
   int64_t parameter_count() const;
 
-  // Overwrites every parameter. DataError names the first tensor that is missing, unknown or of another shape; nothing is
-  // changed then.
+  // Overwrites every parameter. DataError names the first tensor that is missing, unknown or of
+  // another shape; nothing is changed then.
   void load(const std::map<std::string, at::Tensor>& values);
 
-  // The type of activations and matrix products: kFloat or kBFloat16 (kDouble with fp64 parameters). Norms, modulation,
-  // rotation and the time embedding stay in the parameters' type.
+  // The type of activations and matrix products: kFloat or kBFloat16 (kDouble with fp64
+  // parameters). Norms, modulation, rotation and the time embedding stay in the parameters' type.
   void set_compute(at::ScalarType type);
   // Moves the parameters; handles taken from parameters() before keep the old ones.
   void to(at::Device device);

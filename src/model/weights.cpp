@@ -1,4 +1,5 @@
-// A video transformer's parameters in memory: where they lie, which role each has, loading and moving them.
+// A video transformer's parameters in memory: where they lie, which role each has, loading and
+// moving them.
 #include <ATen/ATen.h>
 
 #include "core/error.h"
@@ -10,8 +11,9 @@ namespace {
 
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
-// Parameters that one product reads together share a storage: "blocks.3.attn1.to_k.bias" -> "blocks.3.attn1 bias". A
-// cross-attention's query reads other inputs and stands alone. Empty: alone.
+// Parameters that one product reads together share a storage: "blocks.3.attn1.to_k.bias" ->
+// "blocks.3.attn1 bias". A cross-attention's query reads other inputs and stands alone. Empty:
+// alone.
 std::string neighbourhood(const std::string& name) {
   const size_t cross = name.find(".attn2.to_");
   const size_t self = name.find(".attn1.to_");
@@ -64,12 +66,10 @@ void VideoTransformer::bind() {
     return LinearWeights{by_name.at(name + ".weight"), by_name.at(name + ".bias")};
   };
   const auto attention_at = [&](const std::string& name) {
-    return AttentionWeights{linear_at(name + ".to_q"),
-                            linear_at(name + ".to_k"),
-                            linear_at(name + ".to_v"),
-                            linear_at(name + ".to_out.0"),
-                            by_name.at(name + ".norm_q.weight"),
-                            by_name.at(name + ".norm_k.weight")};
+    return AttentionWeights{
+        linear_at(name + ".to_q"),           linear_at(name + ".to_k"),
+        linear_at(name + ".to_v"),           linear_at(name + ".to_out.0"),
+        by_name.at(name + ".norm_q.weight"), by_name.at(name + ".norm_k.weight")};
   };
   table_ = by_name.at("scale_shift_table");
   patch_ = linear_at("patch_embedding");
@@ -128,7 +128,8 @@ void VideoTransformer::set_compute(at::ScalarType type) {
 
 void VideoTransformer::to(at::Device target) {
   if (target == device()) return;
-  NamedTensors moved = allocate(parameter_specs(config_), table_.options().device(target).requires_grad(false));
+  NamedTensors moved =
+      allocate(parameter_specs(config_), table_.options().device(target).requires_grad(false));
   for (size_t i = 0; i < moved.size(); ++i) {
     moved[i].second.copy_(parameters_[i].second.detach());
   }

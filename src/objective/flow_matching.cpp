@@ -13,9 +13,11 @@ namespace pendulum {
 namespace {
 
 // (B) or (B, N) times as a tensor that broadcasts over latents (B, C, F, H, W).
-at::Tensor spread(const at::Tensor& time, const at::Tensor& latents, const std::array<int, 3>& patch) {
+at::Tensor spread(const at::Tensor& time, const at::Tensor& latents,
+                  const std::array<int, 3>& patch) {
   if (time.dim() == 1) return time.view({-1, 1, 1, 1, 1});
-  const int64_t f = latents.size(2) / patch[0], h = latents.size(3) / patch[1], w = latents.size(4) / patch[2];
+  const int64_t f = latents.size(2) / patch[0], h = latents.size(3) / patch[1],
+                w = latents.size(4) / patch[2];
   return time.view({-1, 1, f, h, w})
       .repeat_interleave(patch[0], 2)
       .repeat_interleave(patch[1], 3)
@@ -40,13 +42,15 @@ at::Tensor to_velocity(const at::Tensor& output, const at::Tensor& x_t, const at
 
 at::Tensor keyed_noise(at::IntArrayRef shape, Purpose purpose, uint64_t seed,
                        const std::vector<SampleKey>& keys) {
-  check(static_cast<int64_t>(keys.size()) == shape[0], "one key per sample: ", keys.size(), " keys");
+  check(static_cast<int64_t>(keys.size()) == shape[0], "one key per sample: ", keys.size(),
+        " keys");
   at::Tensor noise = at::empty(shape, at::kFloat);
   const int64_t per_sample = noise.numel() / std::max<int64_t>(1, shape[0]);
   float* out = noise.data_ptr<float>();
   at::parallel_for(0, shape[0], 1, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {
-      fill_normal(out + b * per_sample, per_sample, draw(purpose, seed, keys[b].bucket, keys[b].ordinal));
+      fill_normal(out + b * per_sample, per_sample,
+                  draw(purpose, seed, keys[b].bucket, keys[b].ordinal));
     }
   });
   return noise;
@@ -64,23 +68,26 @@ double FlowMatching::time_of(const SampleKey& key, int64_t tokens, int64_t place
 }
 
 bool FlowMatching::drops_caption(const SampleKey& key) const {
-  return uniform(draw(Purpose::caption_dropout, seed_, key.bucket, key.ordinal)) < config_.caption_dropout;
+  return uniform(draw(Purpose::caption_dropout, seed_, key.bucket, key.ordinal)) <
+         config_.caption_dropout;
 }
 
-at::Tensor FlowMatching::error(const Network& network, const at::Tensor& latents, const at::Tensor& text,
-                               const at::Tensor& noise, const at::Tensor& time) const {
+at::Tensor FlowMatching::error(const Network& network, const at::Tensor& latents,
+                               const at::Tensor& text, const at::Tensor& noise,
+                               const at::Tensor& time) const {
   const at::Tensor t = spread(time, latents, patch_);
   const at::Tensor x_t = at::lerp(latents, noise, t);
   const at::Tensor output = network(x_t, time * 1000, text).to(at::kFloat);
   if (predict_ == Predict::velocity) {
     return (output - (noise - latents)).square().mean({1, 2, 3, 4});
   }
-  // (x_t - output)/t against (x_t - x0)/t, with the same floor under both: the path's own error cancels.
+  // (x_t - output)/t against (x_t - x0)/t, with the same floor under both: the path's own error
+  // cancels.
   return ((output - latents) / t.clamp_min(config_.min_time)).square().mean({1, 2, 3, 4});
 }
 
-at::Tensor FlowMatching::loss(const Network& network, const at::Tensor& latents, const at::Tensor& text,
-                              const std::vector<SampleKey>& keys) const {
+at::Tensor FlowMatching::loss(const Network& network, const at::Tensor& latents,
+                              const at::Tensor& text, const std::vector<SampleKey>& keys) const {
   const int64_t num_samples = latents.size(0);
   const int64_t tokens = latents[0][0].numel() / (patch_[0] * patch_[1] * patch_[2]);
   const int64_t places = config_.per_token ? tokens : 1;
@@ -97,8 +104,9 @@ at::Tensor FlowMatching::loss(const Network& network, const at::Tensor& latents,
   return error(network, latents, text * keep.to(device), noise.to(device), time.to(device));
 }
 
-at::Tensor FlowMatching::loss_at(const Network& network, const at::Tensor& latents, const at::Tensor& text,
-                                 const std::vector<SampleKey>& keys, double time) const {
+at::Tensor FlowMatching::loss_at(const Network& network, const at::Tensor& latents,
+                                 const at::Tensor& text, const std::vector<SampleKey>& keys,
+                                 double time) const {
   const at::Tensor noise = keyed_noise(latents.sizes(), Purpose::validation, seed_, keys);
   const at::Tensor t = at::full({latents.size(0)}, time, latents.options());
   return error(network, latents, text, noise.to(latents.device()), t);

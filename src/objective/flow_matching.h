@@ -1,7 +1,9 @@
-// Flow matching: the straight path from data to noise, the time it is looked at, and the loss of a prediction.
+// Flow matching: the straight path from data to noise, the time it is looked at, and the loss of a
+// prediction.
 //
-// x_t = (1 - t) x0 + t eps with t in (0, 1); the velocity is eps - x0 (Lipman et al., arXiv 2210.02747; Esser et al.,
-// arXiv 2403.03206). Legend: B samples, C latent channels, F x H x W latent grid, N tokens, L text tokens, D text width.
+// x_t = (1 - t) x0 + t eps with t in (0, 1); the velocity is eps - x0 (Lipman et al., arXiv
+// 2210.02747; Esser et al., arXiv 2403.03206). Legend: B samples, C latent channels, F x H x W
+// latent grid, N tokens, L text tokens, D text width.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -20,28 +22,32 @@ namespace pendulum {
 enum class Predict { velocity, x };
 Predict parse_predict(const std::string& name);
 
-// Shift of the time distribution for a sample of this many tokens: (tokens / 256)^(1/4), at least 1. Larger samples hide
-// more signal at the same noise; the formula gives 3.4 at 32,760 and 4.1 at 75,600 tokens, where Wan 2.1 uses 3 and 5.
+// Shift of the time distribution for a sample of this many tokens: (tokens / 256)^(1/4), at
+// least 1. Larger samples hide more signal at the same noise; the formula gives 3.4 at 32,760
+// and 4.1 at 75,600 tokens, where Wan 2.1 uses 3 and 5.
 double default_shift(int64_t tokens);
 
 // t' = s t / (1 + (s - 1) t).
 inline double shift_time(double t, double s) { return s * t / (1 + (s - 1) * t); }
 
 // The velocity that a prediction implies. time: (B) or broadcastable to x_t (B, C, F, H, W).
-at::Tensor to_velocity(const at::Tensor& output, const at::Tensor& x_t, const at::Tensor& time, Predict predict,
-                       double min_time);
+at::Tensor to_velocity(const at::Tensor& output, const at::Tensor& x_t, const at::Tensor& time,
+                       Predict predict, double min_time);
 
-// The network: x_t (B, C, F, H, W), time in [0, 1000] (B) or (B, N), text (B, L, D) -> (B, C, F, H, W).
-using Network =
-    std::function<at::Tensor(const at::Tensor& x_t, const at::Tensor& time, const at::Tensor& text)>;
+// The network: x_t (B, C, F, H, W), time in [0, 1000] (B) or (B, N), text (B, L, D) -> (B, C, F, H,
+// W).
+using Network = std::function<at::Tensor(const at::Tensor& x_t, const at::Tensor& time,
+                                         const at::Tensor& text)>;
 
 class FlowMatching {
  public:
-  // patch: latent (time, height, width) of a token, which share one time where times are drawn per token.
+  // patch: latent (time, height, width) of a token, which share one time where times are drawn per
+  // token.
   FlowMatching(const ObjectiveConfig& config, uint64_t seed, std::array<int, 3> patch);
 
-  // Loss of each sample, (B) fp32: mean over its latent of the squared error in velocity. latents (B, C, F, H, W) fp32
-  // and text (B, L, D) stand on the network's device. Captions are dropped (text set to zero) as configured.
+  // Loss of each sample, (B) fp32: mean over its latent of the squared error in velocity. latents
+  // (B, C, F, H, W) fp32 and text (B, L, D) stand on the network's device. Captions are dropped
+  // (text set to zero) as configured.
   at::Tensor loss(const Network& network, const at::Tensor& latents, const at::Tensor& text,
                   const std::vector<SampleKey>& keys) const;
 
@@ -63,7 +69,8 @@ class FlowMatching {
   Predict predict_;
 };
 
-// Standard normal noise (B, C, F, H, W) on the CPU; sample b's depends on draw(purpose, seed, keys[b]) alone.
+// Standard normal noise (B, C, F, H, W) on the CPU; sample b's depends on draw(purpose, seed,
+// keys[b]) alone.
 at::Tensor keyed_noise(at::IntArrayRef shape, Purpose purpose, uint64_t seed,
                        const std::vector<SampleKey>& keys);
 

@@ -14,7 +14,8 @@
 namespace pendulum {
 namespace {
 
-// Elements a thread takes at a time: a piece never spans two tensors, and its borders do not depend on the threads.
+// Elements a thread takes at a time: a piece never spans two tensors, and its borders do not depend
+// on the threads.
 constexpr int64_t kPiece = 16384;
 
 struct Piece {

@@ -12,10 +12,11 @@ struct AdamwSettings {
   double beta1 = 0.9;
   double beta2 = 0.99;
   double eps = 1e-8;
-  double weight_decay = 0.01;  // decoupled: the parameter shrinks by lr * weight_decay, whatever its gradient
-  double gradient_scale = 1;   // the clipping factor
-  double ema = 0.999;          // the average keeps this share of itself
-  int64_t step = 1;            // counts from 1, for the bias corrections
+  double weight_decay =
+      0.01;  // decoupled: the parameter shrinks by lr * weight_decay, whatever its gradient
+  double gradient_scale = 1;  // the clipping factor
+  double ema = 0.999;         // the average keeps this share of itself
+  int64_t step = 1;           // counts from 1, for the bias corrections
 };
 
 // A parameter and its state, all of one shape, type (fp32; fp64 on the CPU) and device, contiguous.
@@ -24,8 +25,8 @@ struct AdamwTensors {
   at::Tensor average;  // undefined: no average is kept
 };
 
-// One update in place of all tensors with the same settings; formulas in kernels/adamw.h. The result does not depend on the
-// number of threads.
+// One update in place of all tensors with the same settings; formulas in kernels/adamw.h. The
+// result does not depend on the number of threads.
 void adamw_step(const std::vector<AdamwTensors>& tensors, const AdamwSettings& settings);
 
 // The same for one tensor.
@@ -33,7 +34,8 @@ void adamw_step(const at::Tensor& parameter, const at::Tensor& gradient,
                 const at::Tensor& first_moment, const at::Tensor& second_moment,
                 const at::Tensor& average, const AdamwSettings& settings);
 
-// Sum of the squares of all elements, in fp64; on the CPU the same to the bit for any number of threads.
+// Sum of the squares of all elements, in fp64; on the CPU the same to the bit for any number of
+// threads.
 double sum_of_squares(const std::vector<at::Tensor>& tensors);
 
 }  // namespace pendulum

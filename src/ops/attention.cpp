@@ -20,7 +20,8 @@ using torch::autograd::variable_list;
 // ATen's kernels want (B, H, N, d) and take it strided: swapping two dimensions copies nothing.
 at::Tensor heads_first(const at::Tensor& x) { return x.transpose(1, 2); }
 
-// Up to here a head's scores fit into the cache and our kernels are faster than ATen's, by a third at 16 to 64 keys.
+// Up to here a head's scores fit into the cache and our kernels are faster than ATen's, by a third
+// at 16 to 64 keys.
 constexpr int64_t kFewKeys = 512;
 
 bool has_own_kernel(const at::Tensor& query, const at::Tensor& key) {
@@ -101,8 +102,8 @@ AttentionGradients own_backward(const at::Tensor& dout_in, const at::Tensor& que
 }
 
 struct Attention : torch::autograd::Function<Attention> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& query, const at::Tensor& key,
-                            const at::Tensor& value) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& query,
+                            const at::Tensor& key, const at::Tensor& value) {
     const AttentionOutput result = attention_forward(query, key, value);
     context->save_for_backward({query, key, value, result.out, result.log_sum_exp});
     return result.out.flatten(2);
@@ -151,7 +152,8 @@ AttentionGradients attention_backward(const at::Tensor& dout, const at::Tensor& 
     const at::Tensor none;
     const at::Tensor state = at::empty({2}, q.options().dtype(at::kUInt64));
     const auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_backward(
-        d, q, k, v, out, whole.log_sum_exp, none, none, q.size(2), k.size(2), 0.0, false, state, state);
+        d, q, k, v, out, whole.log_sum_exp, none, none, q.size(2), k.size(2), 0.0, false, state,
+        state);
     return {heads_first(dq), heads_first(dk), heads_first(dv)};
   }
   const auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(

@@ -25,8 +25,8 @@ struct BiasGelu : torch::autograd::Function<BiasGelu> {
     if (implementation_for(x) == Implementation::twin) {
       with_element(x, [&]<class T>(T) {
         at::parallel_for(0, rows_of(x), row_grain(dim), [&](int64_t begin, int64_t end) {
-          kernels::bias_gelu(pointer<T>(out), const_pointer<T>(x), const_pointer<T>(bias), dim, begin,
-                             end);
+          kernels::bias_gelu(pointer<T>(out), const_pointer<T>(x), const_pointer<T>(bias), dim,
+                             begin, end);
         });
       });
     } else {

@@ -31,8 +31,9 @@ bool has_even_rows(const at::Tensor& t) {
 }
 
 struct GatedResidual : torch::autograd::Function<GatedResidual> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x_in, const at::Tensor& y_in,
-                            const at::Tensor& bias, const std::optional<at::Tensor>& gate_given) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x_in,
+                            const at::Tensor& y_in, const at::Tensor& bias,
+                            const std::optional<at::Tensor>& gate_given) {
     const at::Tensor gate_in = gate_given.value_or(at::Tensor());
     const at::Tensor x = x_in.contiguous();
     const at::Tensor y = y_in.contiguous();
@@ -44,7 +45,8 @@ struct GatedResidual : torch::autograd::Function<GatedResidual> {
       with_element(x, [&]<class T>(T) {
         at::parallel_for(0, rows_of(x), row_grain(sizes.dim), [&](int64_t begin, int64_t end) {
           kernels::gated_residual(pointer<T>(out), const_pointer<T>(x), const_pointer<T>(y),
-                                  const_pointer<T>(bias), const_pointer<T>(gate), sizes, begin, end);
+                                  const_pointer<T>(bias), const_pointer<T>(gate), sizes, begin,
+                                  end);
         });
       });
     } else {

@@ -38,8 +38,8 @@ at::Tensor sum_over_pieces(const at::Tensor& partial) {
   at::Tensor out = at::empty({groups, dim}, partial.options());
   if (partial.is_cuda()) {
 #ifdef PENDULUM_CUDA
-    kernels::sum_pieces_cuda(pointer<float>(out), const_pointer<float>(partial), groups, pieces, dim,
-                             current_stream(partial));
+    kernels::sum_pieces_cuda(pointer<float>(out), const_pointer<float>(partial), groups, pieces,
+                             dim, current_stream(partial));
 #endif
     return out;
   }

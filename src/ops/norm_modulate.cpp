@@ -16,7 +16,8 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Whether the rows of a (groups..., D) tensor lie one fixed distance apart, so that a kernel can step over them.
+// Whether the rows of a (groups..., D) tensor lie one fixed distance apart, so that a kernel can
+// step over them.
 bool has_even_rows(const at::Tensor& t) {
   if (t.stride(-1) != 1) return false;
   return t.dim() < 3 || t.size(0) == 1 || t.stride(0) == t.size(1) * t.stride(1);
@@ -87,10 +88,10 @@ struct NormModulate : torch::autograd::Function<NormModulate> {
       const int64_t grain = row_grain(sizes.dim * std::min(sizes.rows, kernels::kPieceRows));
       with_element(x, [&]<class T>(T) {
         at::parallel_for(0, sizes.groups * pieces, grain, [&](int64_t begin, int64_t end) {
-          kernels::norm_modulate_backward(
-              pointer<T>(dx), pointer<T>(dscale), pointer<T>(dshift), const_pointer<T>(dout),
-              const_pointer<T>(x), const_pointer<T>(saved[2]), const_pointer<T>(saved[3]),
-              const_pointer<T>(scale), sizes, begin, end);
+          kernels::norm_modulate_backward(pointer<T>(dx), pointer<T>(dscale), pointer<T>(dshift),
+                                          const_pointer<T>(dout), const_pointer<T>(x),
+                                          const_pointer<T>(saved[2]), const_pointer<T>(saved[3]),
+                                          const_pointer<T>(scale), sizes, begin, end);
         });
       });
     } else {
@@ -124,8 +125,8 @@ at::Tensor composite(const at::Tensor& x, const at::Tensor& scale_in, const at::
 at::Tensor norm_modulate(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& shift,
                          double eps, double offset) {
   check(x.dim() == 3 && scale.sizes() == shift.sizes() && scale.size(-1) == x.size(-1),
-        "x (B, N, D) and scale and shift of one shape, found ", x.sizes(), ", ", scale.sizes(), ", ",
-        shift.sizes());
+        "x (B, N, D) and scale and shift of one shape, found ", x.sizes(), ", ", scale.sizes(),
+        ", ", shift.sizes());
   check(scale.dim() == 1 || scale.size(0) == x.size(0), "one scale per sample, found ", x.sizes(),
         " and ", scale.sizes());
   check(scale.dim() < 3 || scale.sizes() == x.sizes(), "one scale per token, found ", x.sizes(),

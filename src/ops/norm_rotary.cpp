@@ -16,7 +16,8 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-kernels::QkNormRotarySizes sizes_of(const at::Tensor& packed, int64_t dim, int64_t heads, double eps) {
+kernels::QkNormRotarySizes sizes_of(const at::Tensor& packed, int64_t dim, int64_t heads,
+                                    double eps) {
   return {.rows = rows_of(packed),
           .tokens = packed.size(1),
           .heads = heads,
@@ -60,10 +61,10 @@ void backward_kernel(const at::Tensor& dx, const at::Tensor& dweight, const at::
   if (implementation_for(x) == Implementation::twin) {
     with_element(x, [&]<class T>(T) {
       at::parallel_for(0, kernels::pieces_of(sizes.rows), 1, [&](int64_t begin, int64_t end) {
-        kernels::qk_norm_rotary_backward(pointer<T>(dx), pointer<T>(dweight), const_pointer<T>(dout),
-                                         const_pointer<T>(x), const_pointer<T>(rstd),
-                                         const_pointer<T>(weight), const_pointer<T>(cosine),
-                                         const_pointer<T>(sine), sizes, begin, end);
+        kernels::qk_norm_rotary_backward(
+            pointer<T>(dx), pointer<T>(dweight), const_pointer<T>(dout), const_pointer<T>(x),
+            const_pointer<T>(rstd), const_pointer<T>(weight), const_pointer<T>(cosine),
+            const_pointer<T>(sine), sizes, begin, end);
       });
     });
     return;
@@ -78,13 +79,15 @@ void backward_kernel(const at::Tensor& dx, const at::Tensor& dweight, const at::
 #endif
 }
 
-// The first tensor is the packed projections; then up to two weights (the second may be undefined) and the tables.
+// The first tensor is the packed projections; then up to two weights (the second may be undefined)
+// and the tables.
 struct NormRotary : torch::autograd::Function<NormRotary> {
   static variable_list forward(AutogradContext* context, const at::Tensor& packed_in,
                                const at::Tensor& first_weight,
                                const std::optional<at::Tensor>& second_given,
                                const std::optional<at::Tensor>& cosine_given,
-                               const std::optional<at::Tensor>& sine_given, int64_t heads, double eps) {
+                               const std::optional<at::Tensor>& sine_given, int64_t heads,
+                               double eps) {
     const at::Tensor second_weight = second_given.value_or(at::Tensor());
     const at::Tensor cosine = cosine_given.value_or(at::Tensor());
     const at::Tensor sine = sine_given.value_or(at::Tensor());
@@ -130,8 +133,7 @@ struct NormRotary : torch::autograd::Function<NormRotary> {
         at::Tensor(dslice).copy_(dout.reshape(dslice.sizes()));
         continue;
       }
-      at::Tensor partial =
-          at::empty({1, kernels::pieces_of(sizes.rows), dim}, saved[1].options());
+      at::Tensor partial = at::empty({1, kernels::pieces_of(sizes.rows), dim}, saved[1].options());
       backward_kernel(dslice, partial, dout.contiguous(), slice(packed, part, dim),
                       saved[5].select(0, part), saved[static_cast<size_t>(1 + part)], saved[3],
                       saved[4], sizes);
@@ -157,7 +159,8 @@ std::vector<at::Tensor> composite(const at::Tensor& packed, const std::vector<at
         const auto pairs = x.unflatten(-1, {heads, dim / heads / 2, 2}).unbind(-1);
         const at::Tensor cosine = tables->cosine.unsqueeze(1);
         const at::Tensor sine = tables->sine.unsqueeze(1);
-        x = at::stack({pairs[0] * cosine - pairs[1] * sine, pairs[0] * sine + pairs[1] * cosine}, -1)
+        x = at::stack({pairs[0] * cosine - pairs[1] * sine, pairs[0] * sine + pairs[1] * cosine},
+                      -1)
                 .flatten(-3);
       }
       x = x.to(packed.scalar_type());
@@ -169,7 +172,8 @@ std::vector<at::Tensor> composite(const at::Tensor& packed, const std::vector<at
 
 }  // namespace
 
-std::vector<at::Tensor> norm_rotary(const at::Tensor& packed, const std::vector<at::Tensor>& weights,
+std::vector<at::Tensor> norm_rotary(const at::Tensor& packed,
+                                    const std::vector<at::Tensor>& weights,
                                     const RotaryTables* tables, int64_t heads, double eps) {
   check(packed.dim() == 3 && (weights.size() == 1 || weights.size() == 2),
         "projections (B, N, P * D) and one or two weights, found ", packed.sizes(), " and ",
@@ -177,16 +181,17 @@ std::vector<at::Tensor> norm_rotary(const at::Tensor& packed, const std::vector<
   const int64_t dim = weights[0].size(0);
   check(dim % heads == 0 && dim / heads % 2 == 0 && packed.size(-1) % dim == 0 &&
             packed.size(-1) / dim >= static_cast<int64_t>(weights.size()),
-        "projections of an even number of elements per head, found ", packed.sizes(), " for ", heads,
-        " heads of ", dim, " elements together");
-  check(tables == nullptr || (tables->cosine.size(0) == packed.size(1) &&
-                              tables->cosine.size(1) == dim / heads / 2),
+        "projections of an even number of elements per head, found ", packed.sizes(), " for ",
+        heads, " heads of ", dim, " elements together");
+  check(tables == nullptr ||
+            (tables->cosine.size(0) == packed.size(1) && tables->cosine.size(1) == dim / heads / 2),
         "one row of angles per token, found ", packed.sizes());
   if (implementation_for(packed) == Implementation::composite)
     return composite(packed, weights, tables, heads, eps);
-  return NormRotary::apply(packed, weights[0], weights.size() == 2 ? std::optional(weights[1]) : std::nullopt,
-                           tables == nullptr ? std::nullopt : std::optional(tables->cosine),
-                           tables == nullptr ? std::nullopt : std::optional(tables->sine), heads, eps);
+  return NormRotary::apply(
+      packed, weights[0], weights.size() == 2 ? std::optional(weights[1]) : std::nullopt,
+      tables == nullptr ? std::nullopt : std::optional(tables->cosine),
+      tables == nullptr ? std::nullopt : std::optional(tables->sine), heads, eps);
 }
 
 }  // namespace pendulum

@@ -1,4 +1,5 @@
-// From a projection to queries, keys and values: RMS norm across heads, rotation by position, split into heads.
+// From a projection to queries, keys and values: RMS norm across heads, rotation by position, split
+// into heads.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -6,17 +7,20 @@
 
 namespace pendulum {
 
-// Cosine and sine of every token's rotation angles, (N, head_dim / 2) each, of the type the kernels compute in.
+// Cosine and sine of every token's rotation angles, (N, head_dim / 2) each, of the type the kernels
+// compute in.
 struct RotaryTables {
   at::Tensor cosine;
   at::Tensor sine;
 };
 
-// `packed` (B, N, P * H * d) holds P projections side by side. Each of the first weights.size() ones is normed over all heads
-// together, multiplied by its weight (H * d) and, where tables are given, turned by position; the rest passes through as a
-// view. Weights and tables are fp32 where packed is bf16, else of its type.
-// Returns P tensors (B, N, H, d): {q, k, v} of self-attention, {q} or {k, v} of cross-attention.
-std::vector<at::Tensor> norm_rotary(const at::Tensor& packed, const std::vector<at::Tensor>& weights,
+// `packed` (B, N, P * H * d) holds P projections side by side. Each of the first weights.size()
+// ones is normed over all heads together, multiplied by its weight (H * d) and, where tables are
+// given, turned by position; the rest passes through as a view. Weights and tables are fp32 where
+// packed is bf16, else of its type. Returns P tensors (B, N, H, d): {q, k, v} of self-attention,
+// {q} or {k, v} of cross-attention.
+std::vector<at::Tensor> norm_rotary(const at::Tensor& packed,
+                                    const std::vector<at::Tensor>& weights,
                                     const RotaryTables* tables, int64_t heads, double eps);
 
 }  // namespace pendulum

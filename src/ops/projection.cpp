@@ -25,9 +25,10 @@ at::Tensor sum_of_rows(const at::Tensor& x) {
   const int64_t pieces = kernels::pieces_of(rows);
   at::Tensor partial = at::empty({1, pieces, dim}, x.options());
   with_element(x, [&]<class T>(T) {
-    at::parallel_for(0, pieces, row_grain(dim * kernels::kPieceRows), [&](int64_t begin, int64_t end) {
-      kernels::column_sum(pointer<T>(partial), const_pointer<T>(x), rows, dim, dim, begin, end);
-    });
+    at::parallel_for(
+        0, pieces, row_grain(dim * kernels::kPieceRows), [&](int64_t begin, int64_t end) {
+          kernels::column_sum(pointer<T>(partial), const_pointer<T>(x), rows, dim, dim, begin, end);
+        });
   });
   return sum_over_pieces(partial).view({dim});
 }
@@ -54,12 +55,14 @@ struct Linear : torch::autograd::Function<Linear> {
     if (context->needs_input_grad(0))
       dx = at::mm(dout, weight).view(context->saved_data["shape"].toIntVector());
     if (context->needs_input_grad(1)) dweight = at::mm(dout.t(), saved[0]);
-    if (context->saved_data["has_bias"].toBool() && context->needs_input_grad(2)) dbias = sum_of_rows(dout);
+    if (context->saved_data["has_bias"].toBool() && context->needs_input_grad(2))
+      dbias = sum_of_rows(dout);
     return {dx, dweight, dbias};
   }
 };
 
-// Whether the parts lie one behind the other in memory, as parameters that were allocated together do.
+// Whether the parts lie one behind the other in memory, as parameters that were allocated together
+// do.
 bool are_adjacent(const variable_list& parts) {
   const char* next = static_cast<const char*>(parts[0].const_data_ptr());
   const void* storage = parts[0].storage().unsafeGetStorageImpl();
@@ -120,7 +123,8 @@ at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tens
 
 at::Tensor joined(const std::vector<at::Tensor>& parts, at::ScalarType type) {
   check(parts.size() == 2 || parts.size() == 3, "two or three parts, found ", parts.size());
-  return Joined::apply(parts[0], parts[1], parts.size() == 3 ? std::optional(parts[2]) : std::nullopt,
+  return Joined::apply(parts[0], parts[1],
+                       parts.size() == 3 ? std::optional(parts[2]) : std::nullopt,
                        static_cast<int64_t>(type));
 }
 

@@ -15,12 +15,14 @@ namespace {
 
 NamedTensors zeros_like(const NamedTensors& tensors) {
   NamedTensors out;
-  for (const auto& [name, tensor] : tensors) out.emplace_back(name, at::zeros_like(tensor.detach()));
+  for (const auto& [name, tensor] : tensors)
+    out.emplace_back(name, at::zeros_like(tensor.detach()));
   return out;
 }
 
-// Matrices and patch kernels decay. Biases, norm weights and the (1, 6, D) modulation tables do not: pulling them to
-// zero changes what the network computes at rest instead of how large its weights grow.
+// Matrices and patch kernels decay. Biases, norm weights and the (1, 6, D) modulation tables do
+// not: pulling them to zero changes what the network computes at rest instead of how large its
+// weights grow.
 bool decays(const std::string& name, const at::Tensor& parameter) {
   return parameter.dim() >= 2 && name.find("scale_shift_table") == std::string::npos;
 }
@@ -37,11 +39,13 @@ NamedTensors select_trainable(const NamedTensors& parameters, const std::string&
       if (is_trained) selected.emplace_back(name, parameter);
     }
   } catch (const std::regex_error& e) {
-    throw ConfigError(text("model.trainable: \"", pattern, "\" is no regular expression: ", e.what()));
+    throw ConfigError(
+        text("model.trainable: \"", pattern, "\" is no regular expression: ", e.what()));
   }
   if (selected.empty()) {
-    throw ConfigError(text("model.trainable: \"", pattern, "\" matches none of the ", parameters.size(),
-                           " parameters, the first of which is ", parameters.front().first));
+    throw ConfigError(text("model.trainable: \"", pattern, "\" matches none of the ",
+                           parameters.size(), " parameters, the first of which is ",
+                           parameters.front().first));
   }
   return selected;
 }
@@ -51,10 +55,11 @@ void copy_by_name(const NamedTensors& to, const NamedTensors& from) {
   const std::map<std::string, at::Tensor> source(from.begin(), from.end());
   for (const auto& [name, tensor] : to) {
     const auto found = source.find(name);
-    if (found == source.end()) throw DataError(text("tensor ", name, " is missing from the saved state"));
+    if (found == source.end())
+      throw DataError(text("tensor ", name, " is missing from the saved state"));
     if (found->second.sizes() != tensor.sizes()) {
-      throw DataError(text("tensor ", name, " has shape ", found->second.sizes(), " in the saved state, here ",
-                           tensor.sizes()));
+      throw DataError(text("tensor ", name, " has shape ", found->second.sizes(),
+                           " in the saved state, here ", tensor.sizes()));
     }
     at::Tensor(tensor).detach().copy_(found->second);
   }
@@ -88,7 +93,8 @@ void Optimizer::step(const OptimConfig& config, double lr, double scale) {
     if (!parameter.grad().defined()) continue;
     (decays(name, parameter) ? decayed : free)
         .push_back({parameter.detach(), parameter.grad().contiguous(), first_moment_[i].second,
-                    second_moment_[i].second, average_.empty() ? at::Tensor() : average_[i].second});
+                    second_moment_[i].second,
+                    average_.empty() ? at::Tensor() : average_[i].second});
   }
   AdamwSettings settings{.lr = lr,
                          .beta1 = config.betas[0],

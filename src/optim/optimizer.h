@@ -1,4 +1,5 @@
-// AdamW with decay groups, a trainable mask, clipping by global norm and an exponential moving average.
+// AdamW with decay groups, a trainable mask, clipping by global norm and an exponential moving
+// average.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -13,12 +14,13 @@ namespace pendulum {
 
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
-// Those of `parameters` whose whole name the regular expression matches; the others get requires_grad off. ConfigError
-// where the pattern is no regular expression or matches nothing.
+// Those of `parameters` whose whole name the regular expression matches; the others get
+// requires_grad off. ConfigError where the pattern is no regular expression or matches nothing.
 NamedTensors select_trainable(const NamedTensors& parameters, const std::string& pattern);
 
-// Updates fp32 parameters in place (Loshchilov and Hutter, arXiv 1711.05101). Moments and average exist for the trained
-// parameters alone. Weight decay acts on matrices, not on biases, norms and modulation tables.
+// Updates fp32 parameters in place (Loshchilov and Hutter, arXiv 1711.05101). Moments and average
+// exist for the trained parameters alone. Weight decay acts on matrices, not on biases, norms and
+// modulation tables.
 class Optimizer {
  public:
   // has_average: whether an average is kept (its rate may change from stage to stage).
@@ -27,7 +29,8 @@ class Optimizer {
   // Norm over all gradients, sums in fp64. Parameters without a gradient count as zero.
   double gradient_norm() const;
 
-  // One update at learning rate lr with gradients multiplied by scale first; then the average moves by (1 - ema).
+  // One update at learning rate lr with gradients multiplied by scale first; then the average moves
+  // by (1 - ema).
   void step(const OptimConfig& config, double lr, double scale);
   void zero_gradients();
 
@@ -47,7 +50,8 @@ class Optimizer {
   at::Tensor steps_;  // int64 scalar
 };
 
-// While it lives, the parameters hold the averaged weights; then they are as before. Does nothing without an average.
+// While it lives, the parameters hold the averaged weights; then they are as before. Does nothing
+// without an average.
 class AverageScope {
  public:
   explicit AverageScope(const Optimizer& optimizer);

@@ -14,10 +14,12 @@ constexpr int kCaptions = 48;
 
 }  // namespace
 
-Preview::Preview(const Config& config, const Embedder& embedder, std::array<int, 3> patch, Communicator& world)
+Preview::Preview(const Config& config, const Embedder& embedder, std::array<int, 3> patch,
+                 Communicator& world)
     : config_(config), embedder_(embedder), patch_(patch), world_(world) {}
 
-Generator Preview::generator(const StageConfig& stage, const Network& network, at::Device device) const {
+Generator Preview::generator(const StageConfig& stage, const Network& network,
+                             at::Device device) const {
   return Generator(network, device, embedder_.codec(), embedder_.text_encoder(), patch_,
                    generate_settings(config_.generate, stage.objective));
 }
@@ -30,11 +32,13 @@ std::string Preview::draw(const StageConfig& stage, const Network& network, at::
   for (const std::string& words : config_.generate.prompts) {
     prompts.push_back({words, config_.run.seed + prompts.size()});
   }
-  const std::vector<Frames> clips = generator(stage, network, device).generate(prompts, stage.shape, kBatch);
+  const std::vector<Frames> clips =
+      generator(stage, network, device).generate(prompts, stage.shape, kBatch);
   return write_clips(folder, prompts, clips, config_.generate.fps).contact_sheet;
 }
 
-Accuracy Preview::evaluate(const StageConfig& stage, const Network& network, at::Device device) const {
+Accuracy Preview::evaluate(const StageConfig& stage, const Network& network,
+                           at::Device device) const {
   const at::NoGradGuard no_grad;
   std::vector<EvaluationItem> items;
   std::vector<Prompt> prompts;
@@ -44,10 +48,12 @@ Accuracy Preview::evaluate(const StageConfig& stage, const Network& network, at:
     prompts.push_back(all[i].prompt);
   }
   Accuracy accuracy;
-  const std::vector<Frames> clips = generator(stage, network, device).generate(prompts, stage.shape, kBatch);
+  const std::vector<Frames> clips =
+      generator(stage, network, device).generate(prompts, stage.shape, kBatch);
   for (size_t i = 0; i < clips.size(); ++i) accuracy += judge(items[i], clips[i]);
   const at::Tensor counts = at::tensor(
-      {accuracy.clips, accuracy.moving, accuracy.colour, accuracy.shape, accuracy.direction}, at::kLong);
+      {accuracy.clips, accuracy.moving, accuracy.colour, accuracy.shape, accuracy.direction},
+      at::kLong);
   world_.all_reduce(counts, Reduce::sum).wait();
   const int64_t* n = counts.const_data_ptr<int64_t>();
   return {n[0], n[1], n[2], n[3], n[4]};

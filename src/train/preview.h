@@ -1,4 +1,5 @@
-// Clips drawn while training: files to look at, and their accuracy where the captions are the synthetic data's.
+// Clips drawn while training: files to look at, and their accuracy where the captions are the
+// synthetic data's.
 #pragma once
 #include <array>
 #include <string>
@@ -13,14 +14,17 @@ namespace pendulum {
 
 class Preview {
  public:
-  Preview(const Config& config, const Embedder& embedder, std::array<int, 3> patch, Communicator& world);
+  Preview(const Config& config, const Embedder& embedder, std::array<int, 3> patch,
+          Communicator& world);
 
-  // Draws generate.prompts at the stage's shape into `folder`: a file per prompt and contact_sheet.png. Rank 0 draws, the
-  // others return at once. Returns the contact sheet's path, empty where there are no prompts.
+  // Draws generate.prompts at the stage's shape into `folder`: a file per prompt and
+  // contact_sheet.png. Rank 0 draws, the others return at once. Returns the contact sheet's path,
+  // empty where there are no prompts.
   std::string draw(const StageConfig& stage, const Network& network, at::Device device,
                    const std::string& folder) const;
 
-  // One clip for each of the fixed held-out captions, dealt to the processes; the same result on all. Collective.
+  // One clip for each of the fixed held-out captions, dealt to the processes; the same result on
+  // all. Collective.
   Accuracy evaluate(const StageConfig& stage, const Network& network, at::Device device) const;
 
  private:

@@ -28,7 +28,8 @@ double seconds_between_lines() { return isatty(STDOUT_FILENO) != 0 ? 0.5 : 10.0;
 
 }  // namespace
 
-Progress::Progress(const std::string& run_folder, bool is_silent, int64_t finished_steps, int64_t total_steps)
+Progress::Progress(const std::string& run_folder, bool is_silent, int64_t finished_steps,
+                   int64_t total_steps)
     : is_silent_(is_silent), total_steps_(total_steps) {
   if (is_silent_) return;
   metrics_ = std::make_unique<MetricsFile>(run_folder + "/metrics.jsonl", finished_steps);
@@ -62,13 +63,14 @@ void Progress::step(const StepRecord& r) {
                     {"seconds", r.seconds},
                     {"wait_seconds", r.wait_seconds},
                     {"replaced", r.replaced}});
-  std::vector<std::pair<std::string, double>> curves{{"loss/optimised", r.loss},
-                                                     {"loss/mean", r.sample_loss},
-                                                     {"train/gradient_norm", r.gradient_norm},
-                                                     {"train/learning_rate", r.learning_rate},
-                                                     {"speed/samples_per_second", r.samples / r.seconds},
-                                                     {"speed/gflops", r.flops / r.seconds * 1e-9},
-                                                     {"speed/wait_share", r.wait_seconds / r.seconds}};
+  std::vector<std::pair<std::string, double>> curves{
+      {"loss/optimised", r.loss},
+      {"loss/mean", r.sample_loss},
+      {"train/gradient_norm", r.gradient_norm},
+      {"train/learning_rate", r.learning_rate},
+      {"speed/samples_per_second", r.samples / r.seconds},
+      {"speed/gflops", r.flops / r.seconds * 1e-9},
+      {"speed/wait_share", r.wait_seconds / r.seconds}};
   for (const auto& [source, loss] : r.by_source) curves.emplace_back("loss/" + source, loss);
   events_->scalars(r.step, curves);
   print_live(r);
@@ -76,14 +78,19 @@ void Progress::step(const StepRecord& r) {
 
 void Progress::print_live(const StepRecord& r) {
   const bool is_last = r.stage_step == r.stage_steps;
-  if (!is_last && std::chrono::duration<double>(Clock::now() - last_line_).count() < seconds_between_lines()) return;
+  if (!is_last &&
+      std::chrono::duration<double>(Clock::now() - last_line_).count() < seconds_between_lines())
+    return;
   last_line_ = Clock::now();
-  const double left = stage_.seconds / stage_.steps * static_cast<double>(r.stage_steps - r.stage_step);
+  const double left =
+      stage_.seconds / stage_.steps * static_cast<double>(r.stage_steps - r.stage_step);
   const std::string line = fmt::format(
-      "{:<9} {:>6}/{:<6} loss {:<7.4f} | lr {:.2e} | {:>6.1f} samples/s | {:>6.1f} GFLOP/s | wait {:>4.1f} % | "
+      "{:<9} {:>6}/{:<6} loss {:<7.4f} | lr {:.2e} | {:>6.1f} samples/s | {:>6.1f} GFLOP/s | wait "
+      "{:>4.1f} % | "
       "stage ends in {}",
-      r.stage, r.stage_step, r.stage_steps, smooth_loss_, r.learning_rate, stage_.samples / stage_.seconds,
-      stage_.flops / stage_.seconds * 1e-9, 100 * stage_.wait / stage_.seconds, duration(left));
+      r.stage, r.stage_step, r.stage_steps, smooth_loss_, r.learning_rate,
+      stage_.samples / stage_.seconds, stage_.flops / stage_.seconds * 1e-9,
+      100 * stage_.wait / stage_.seconds, duration(left));
   if (isatty(STDOUT_FILENO) != 0) {
     progress_line(line);
   } else {
@@ -100,12 +107,16 @@ void Progress::validation(int64_t step, const std::string& stage, const Validati
     double mean = 0;
     for (size_t t = 0; t < by_time.size(); ++t) {
       by_source[source][fmt::format("{:.1f}", kValidationTimes[t])] = by_time[t];
-      curves.emplace_back(fmt::format("validation/{} t={:.1f}", source, kValidationTimes[t]), by_time[t]);
+      curves.emplace_back(fmt::format("validation/{} t={:.1f}", source, kValidationTimes[t]),
+                          by_time[t]);
       mean += by_time[t] / static_cast<double>(by_time.size());
     }
     words += fmt::format(" | {} {:.4f}", source, mean);
   }
-  metrics_->append({{"step", step}, {"stage", stage}, {"validation", by_source}, {"validation_loss", overall(loss)}});
+  metrics_->append({{"step", step},
+                    {"stage", stage},
+                    {"validation", by_source},
+                    {"validation_loss", overall(loss)}});
   events_->scalars(step, curves);
   info("{:<9} step {}: validation loss {:.4f}{}", stage, step, overall(loss), words);
 }
@@ -121,14 +132,17 @@ void Progress::preview(int64_t step, const std::string& contact_sheet) {
   std::ifstream file(contact_sheet, std::ios::binary);
   const std::vector<uint8_t> png{std::istreambuf_iterator<char>(file), {}};
   // The size stands in the IHDR chunk, big endian, at byte 16.
-  const auto number = [&](size_t at) { return png[at] << 24 | png[at + 1] << 16 | png[at + 2] << 8 | png[at + 3]; };
+  const auto number = [&](size_t at) {
+    return png[at] << 24 | png[at + 1] << 16 | png[at + 2] << 8 | png[at + 3];
+  };
   if (png.size() > 24) events_->image(step, "samples", png, number(20), number(16));
   info("samples: {}", contact_sheet);
 }
 
 void Progress::end_stage(int64_t step, const std::string& stage, const EmbeddingShare& embedding) {
   if (is_silent_ || stage_.steps == 0) return;
-  const double wait_share = stage_.wait / stage_.seconds, worker_share = embedding.worker_seconds / stage_.seconds;
+  const double wait_share = stage_.wait / stage_.seconds,
+               worker_share = embedding.worker_seconds / stage_.seconds;
   metrics_->append({{"step", step},
                     {"stage", stage},
                     {"stage_seconds", stage_.seconds},
@@ -136,11 +150,13 @@ void Progress::end_stage(int64_t step, const std::string& stage, const Embedding
                     {"cache_hit_rate", embedding.hit_rate},
                     {"worker_share", worker_share},
                     {"samples_per_second", stage_.samples / stage_.seconds}});
-  info("{:<9} done: {} steps in {}, {:.1f} samples/s, waited for data {:.1f} % of the time; embedding: {:.0f} % from "
-       "the cache, workers took {:.0f} % of a core{}",
-       stage, stage_.steps, duration(stage_.seconds), stage_.samples / stage_.seconds, 100 * wait_share,
-       100 * embedding.hit_rate, 100 * worker_share,
-       stage_.replaced ? fmt::format("; {} unreadable samples replaced", stage_.replaced) : "");
+  info(
+      "{:<9} done: {} steps in {}, {:.1f} samples/s, waited for data {:.1f} % of the time; "
+      "embedding: {:.0f} % from "
+      "the cache, workers took {:.0f} % of a core{}",
+      stage, stage_.steps, duration(stage_.seconds), stage_.samples / stage_.seconds,
+      100 * wait_share, 100 * embedding.hit_rate, 100 * worker_share,
+      stage_.replaced ? fmt::format("; {} unreadable samples replaced", stage_.replaced) : "");
   stage_ = {};
   smooth_loss_ = -1;
 }

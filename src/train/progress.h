@@ -1,4 +1,5 @@
-// What a run says: a live line and summaries for people, metrics.jsonl and TensorBoard events for machines.
+// What a run says: a live line and summaries for people, metrics.jsonl and TensorBoard events for
+// machines.
 #pragma once
 #include <chrono>
 #include <map>
@@ -15,15 +16,17 @@ namespace pendulum {
 
 // What the embedding stage did since a stage began.
 struct EmbeddingShare {
-  double hit_rate = 0;       // of the cache, 0 to 1
-  double worker_seconds = 0; // processor time of the workers
+  double hit_rate = 0;        // of the cache, 0 to 1
+  double worker_seconds = 0;  // processor time of the workers
 };
 
 // Speaks on rank 0; on the others every call returns at once.
 class Progress {
  public:
-  // A resumed run passes the steps it has finished: what an earlier process wrote about later ones is dropped.
-  Progress(const std::string& run_folder, bool is_silent, int64_t finished_steps, int64_t total_steps);
+  // A resumed run passes the steps it has finished: what an earlier process wrote about later ones
+  // is dropped.
+  Progress(const std::string& run_folder, bool is_silent, int64_t finished_steps,
+           int64_t total_steps);
 
   void step(const StepRecord& record);
   void validation(int64_t step, const std::string& stage, const ValidationLoss& loss);
@@ -44,7 +47,8 @@ class Progress {
   std::unique_ptr<MetricsFile> metrics_;
   std::unique_ptr<EventWriter> events_;
   Sums stage_;
-  double smooth_loss_ = -1;  // moving average of the mean sample loss; negative before the first step
+  double smooth_loss_ =
+      -1;  // moving average of the mean sample loss; negative before the first step
   std::chrono::steady_clock::time_point last_line_{};
 };
 

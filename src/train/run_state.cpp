@@ -23,13 +23,15 @@ nlohmann::json to_json(const RunState& state, const Config& config, const Plan& 
 }
 
 RunState compatible_state(const nlohmann::json& saved, const Config& config, const Plan& plan) {
-  const Config before = parse_config(saved.at("config").get<std::string>(), "the checkpoint's configuration");
+  const Config before =
+      parse_config(saved.at("config").get<std::string>(), "the checkpoint's configuration");
   const std::vector<std::string> changed = incompatible_keys(before, config);
   if (!changed.empty()) {
     std::string list;
     for (const std::string& key : changed) list += (list.empty() ? "" : ", ") + key;
-    throw ConfigError(text("this run cannot be resumed with another value of: ", list,
-                           ". Put the old values back, give the run another name, or start anew with --fresh"));
+    throw ConfigError(
+        text("this run cannot be resumed with another value of: ", list,
+             ". Put the old values back, give the run another name, or start anew with --fresh"));
   }
   const std::string difference = differs(saved.at("plan"), plan.manifest());
   if (!difference.empty()) {

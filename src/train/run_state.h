@@ -1,4 +1,5 @@
-// What a checkpoint holds of a run, besides tensors: where it stands and what must not have changed.
+// What a checkpoint holds of a run, besides tensors: where it stands and what must not have
+// changed.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -12,7 +13,7 @@
 namespace pendulum {
 
 struct RunState {
-  Position position;       // the next optimiser step
+  Position position;           // the next optimiser step
   int64_t finished_steps = 0;  // of the run
   uint64_t running_digest = 0;
   std::string consumption_head;  // hash of the consumption log's last line
@@ -23,8 +24,8 @@ struct RunState {
 // As the checkpoint's state: the run state, the resolved configuration and the plan's manifest.
 nlohmann::json to_json(const RunState& state, const Config& config, const Plan& plan);
 
-// Reads it back and compares: ConfigError names the keys that may not change on resume, or the first difference between
-// the saved plan and this one.
+// Reads it back and compares: ConfigError names the keys that may not change on resume, or the
+// first difference between the saved plan and this one.
 RunState compatible_state(const nlohmann::json& saved, const Config& config, const Plan& plan);
 
 }  // namespace pendulum

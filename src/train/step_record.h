@@ -12,15 +12,16 @@ struct StepRecord {
   int64_t stage_steps = 0;
   std::string stage{};
   uint64_t digest = 0;  // of the plan's draws in this step
-  double loss = 0;      // what was optimised: sum of sample losses over the constant expected number of samples
-  double sample_loss = 0;                    // mean over the samples of this step, for the eye
-  std::map<std::string, double> by_source{}; // mean sample loss
-  double gradient_norm = 0;                  // before clipping
+  double loss =
+      0;  // what was optimised: sum of sample losses over the constant expected number of samples
+  double sample_loss = 0;                     // mean over the samples of this step, for the eye
+  std::map<std::string, double> by_source{};  // mean sample loss
+  double gradient_norm = 0;                   // before clipping
   double learning_rate = 0;
   bool is_skipped = false;  // not finite: nothing was updated
   int64_t samples = 0;      // all processes
   int64_t tokens = 0;
-  double flops = 0;         // model FLOPs, all processes, nothing recomputed
+  double flops = 0;  // model FLOPs, all processes, nothing recomputed
   double seconds = 0;
   double wait_seconds = 0;  // of them, this process waited for data
   int64_t replaced = 0;     // unreadable entries replaced, all processes

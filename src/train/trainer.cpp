@@ -23,7 +23,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// A network that diverges does not come back: after so many updates in a row that are not finite the run ends.
+// A network that diverges does not come back: after so many updates in a row that are not finite
+// the run ends.
 constexpr int kMaxSkippedInARow = 10;
 
 double seconds_since(Clock::time_point start) {
@@ -57,9 +58,11 @@ const StageConfig& Trainer::stage() const { return parts_.config.stages[segment(
 // Opens what a run writes and starts building batches, from wherever position_ stands.
 void Trainer::begin() {
   const bool is_first = parts_.world.rank() == 0;
-  progress_ = std::make_unique<Progress>(parts_.run_folder, !is_first, finished_steps_, parts_.plan.total_steps());
+  progress_ = std::make_unique<Progress>(parts_.run_folder, !is_first, finished_steps_,
+                                         parts_.plan.total_steps());
   if (is_first) {
-    consumption_ = std::make_unique<ConsumptionLog>(parts_.run_folder + "/consumption.jsonl", parts_.config.run.name);
+    consumption_ = std::make_unique<ConsumptionLog>(parts_.run_folder + "/consumption.jsonl",
+                                                    parts_.config.run.name);
     checkpoints_ = std::make_unique<CheckpointStore>(parts_.run_folder, parts_.config.run.keep);
     consumption_->append({{"event", finished_steps_ == 0 ? "start" : "resume"},
                           {"finished_steps", finished_steps_},
@@ -67,9 +70,9 @@ void Trainer::begin() {
   }
   PlanWalker walker(parts_.plan);
   walker.seek(position_, running_digest_);
-  batches_ = std::make_unique<BatchBuilder>(parts_.plan, std::move(walker), parts_.sources, parts_.config,
-                                            parts_.embedder,
-                                            place(parts_.world.rank(), parts_.world.size(), parts_.config.mesh));
+  batches_ = std::make_unique<BatchBuilder>(
+      parts_.plan, std::move(walker), parts_.sources, parts_.config, parts_.embedder,
+      place(parts_.world.rank(), parts_.world.size(), parts_.config.mesh));
 }
 
 RunEnd Trainer::run(const std::string& last_stage) {
@@ -126,11 +129,12 @@ StepRecord Trainer::step() {
   return record;
 }
 
-// Forward and backward of one batch. The denominator is the plan's constant: dividing by what this step or this process
-// happens to hold would weigh rare sources many times over.
+// Forward and backward of one batch. The denominator is the plan's constant: dividing by what this
+// step or this process happens to hold would weigh rare sources many times over.
 void Trainer::accumulate(const Batch& batch, Totals& totals) {
   for (const std::string& line : batch.unreadable) warn("{}; replaced", line);
-  const at::Tensor losses = objective_->loss(network(), batch.latents.to(device_), batch.text.to(device_), batch.keys);
+  const at::Tensor losses =
+      objective_->loss(network(), batch.latents.to(device_), batch.text.to(device_), batch.keys);
   (losses.sum() / segment().loss_denominator).backward();
   const at::Tensor values = losses.detach().to(at::kDouble).cpu();
   for (size_t i = 0; i < batch.consumed.size(); ++i) {
@@ -139,18 +143,21 @@ void Trainer::accumulate(const Batch& batch, Totals& totals) {
   }
 }
 
-// Sums gradients and per-sample losses over the processes, and makes sure that all of them did the same step.
+// Sums gradients and per-sample losses over the processes, and makes sure that all of them did the
+// same step.
 void Trainer::reduce(Totals& totals) {
   if (parts_.world.size() > 1) {
     std::vector<at::Tensor> flat;
     for (const auto& [name, parameter] : parts_.optimizer.parameters()) {
-      flat.push_back((parameter.grad().defined() ? parameter.grad() : at::zeros_like(parameter)).flatten());
+      flat.push_back(
+          (parameter.grad().defined() ? parameter.grad() : at::zeros_like(parameter)).flatten());
     }
     at::Tensor gradients = at::cat(flat);
     parts_.world.all_reduce(gradients, Reduce::sum).wait();
     int64_t begin = 0;
     for (const auto& [name, parameter] : parts_.optimizer.parameters()) {
-      at::Tensor(parameter).mutable_grad() = gradients.slice(0, begin, begin + parameter.numel()).view_as(parameter);
+      at::Tensor(parameter).mutable_grad() =
+          gradients.slice(0, begin, begin + parameter.numel()).view_as(parameter);
       begin += parameter.numel();
     }
     parts_.world.all_reduce(totals.by_sample, Reduce::sum).wait();
@@ -190,7 +197,8 @@ StepRecord Trainer::summarise(const StepBatches& step, const Totals& totals) con
   return record;
 }
 
-// One line per optimiser step: the samples that were trained on, replacements resolved, in the plan's order.
+// One line per optimiser step: the samples that were trained on, replacements resolved, in the
+// plan's order.
 void Trainer::log_consumption(const StepBatches& step, const Totals& totals) {
   if (!consumption_) return;
   const double* replacements = totals.by_sample.const_data_ptr<double>() + step.num_samples;
@@ -203,10 +211,14 @@ void Trainer::log_consumption(const StepBatches& step, const Totals& totals) {
     nlohmann::json ids = nlohmann::json::array();
     for (const PlannedSample& planned : draw.samples) {
       const auto k = static_cast<int64_t>(replacements[place++]);
-      const int64_t entry = k == 0 ? planned.entry : order.replacement(parts_.plan.seed, planned.ordinal, k);
+      const int64_t entry =
+          k == 0 ? planned.entry : order.replacement(parts_.plan.seed, planned.ordinal, k);
       ids.push_back(source.data.sample(bucket.entries[entry]).id);
     }
-    draws.push_back({{"slot", draw.slot}, {"bucket", bucket.name}, {"first", draw.samples.front().ordinal}, {"ids", ids}});
+    draws.push_back({{"slot", draw.slot},
+                     {"bucket", bucket.name},
+                     {"first", draw.samples.front().ordinal},
+                     {"ids", ids}});
   }
   consumption_->append({{"step", finished_steps_ + 1},
                         {"segment", step.plan.segment},
@@ -219,12 +231,13 @@ void Trainer::after_step(const StepRecord& record) {
   progress_->step(record);
   skipped_in_a_row_ = record.is_skipped ? skipped_in_a_row_ + 1 : 0;
   if (record.is_skipped && parts_.world.rank() == 0) {
-    warn("step {}: loss {} or gradient norm {} is not finite; nothing was updated", record.step, record.loss,
-         record.gradient_norm);
+    warn("step {}: loss {} or gradient norm {} is not finite; nothing was updated", record.step,
+         record.loss, record.gradient_norm);
   }
   if (skipped_in_a_row_ >= kMaxSkippedInARow) {
-    throw Error(text("step ", record.step, ": ", skipped_in_a_row_,
-                     " steps in a row were not finite. Lower optim.lr or go back to an earlier checkpoint"));
+    throw Error(text(
+        "step ", record.step, ": ", skipped_in_a_row_,
+        " steps in a row were not finite. Lower optim.lr or go back to an earlier checkpoint"));
   }
   refuse_broken_sources(record);
   const RunConfig& run = parts_.config.run;
@@ -238,10 +251,12 @@ void Trainer::after_step(const StepRecord& record) {
 
 void Trainer::end_stage() {
   const EmbeddingTotals now = embedding_totals();
-  const int64_t looked_up = now.hits + now.misses - embedding_before_.hits - embedding_before_.misses;
+  const int64_t looked_up =
+      now.hits + now.misses - embedding_before_.hits - embedding_before_.misses;
   progress_->end_stage(
       finished_steps_, segment().stage_name,
-      {.hit_rate = looked_up ? static_cast<double>(now.hits - embedding_before_.hits) / looked_up : 0,
+      {.hit_rate =
+           looked_up ? static_cast<double>(now.hits - embedding_before_.hits) / looked_up : 0,
        .worker_seconds = now.worker_seconds - embedding_before_.worker_seconds});
   const RunConfig& run = parts_.config.run;
   if (run.validate.kind != Every::Kind::never) validate();
@@ -259,32 +274,39 @@ void Trainer::validate() {
 
 void Trainer::draw_samples() {
   const AverageScope average(parts_.optimizer);
-  const std::string folder = fmt::format("{}/samples/step-{:08}", parts_.run_folder, finished_steps_);
+  const std::string folder =
+      fmt::format("{}/samples/step-{:08}", parts_.run_folder, finished_steps_);
   progress_->preview(finished_steps_, preview_.draw(stage(), network(), device_, folder));
 }
 
 void Trainer::evaluate() {
   const AverageScope average(parts_.optimizer);
-  progress_->accuracy(finished_steps_, segment().stage_name, preview_.evaluate(stage(), network(), device_));
+  progress_->accuracy(finished_steps_, segment().stage_name,
+                      preview_.evaluate(stage(), network(), device_));
 }
 
 // Compares what must be the same everywhere, once per optimiser step, and shares the wish to stop.
 void Trainer::agree(const StepBatches& step) {
   const auto norm_bits = std::bit_cast<int64_t>(last_gradient_norm_);
   const auto digest = static_cast<int64_t>(step.plan.digest);
-  // Each value beside its complement: the maximum of both is its own complement only where all ranks hold the same.
-  at::Tensor values = at::tensor({digest, ~digest, norm_bits, ~norm_bits, int64_t{parts_.stop_signal.load() != 0}}, at::kLong);
+  // Each value beside its complement: the maximum of both is its own complement only where all
+  // ranks hold the same.
+  at::Tensor values = at::tensor(
+      {digest, ~digest, norm_bits, ~norm_bits, int64_t{parts_.stop_signal.load() != 0}}, at::kLong);
   parts_.world.all_reduce(values, Reduce::max).wait();
   const int64_t* v = values.const_data_ptr<int64_t>();
-  if (v[0] != ~v[1]) throw Error(text("step ", finished_steps_ + 1, ": the processes disagree on the data plan"));
+  if (v[0] != ~v[1])
+    throw Error(text("step ", finished_steps_ + 1, ": the processes disagree on the data plan"));
   if (v[2] != ~v[3]) {
-    throw Error(text("step ", finished_steps_, ": the processes disagree on the gradient norm; rank ",
-                     parts_.world.rank(), " has ", last_gradient_norm_));
+    throw Error(text("step ", finished_steps_,
+                     ": the processes disagree on the gradient norm; rank ", parts_.world.rank(),
+                     " has ", last_gradient_norm_));
   }
   must_stop_ = v[4] != 0;
 }
 
-// Unreadable samples are replaced one by one; a source that is broken as a whole ends the run instead.
+// Unreadable samples are replaced one by one; a source that is broken as a whole ends the run
+// instead.
 void Trainer::refuse_broken_sources(const StepRecord& record) {
   seen_samples_ += record.samples;
   replaced_samples_ += record.replaced;
@@ -293,7 +315,8 @@ void Trainer::refuse_broken_sources(const StepRecord& record) {
   if (replaced_samples_ >= kEnoughToJudge && share > parts_.config.rights.max_unreadable) {
     throw DataError(text("step ", record.step, ": ", replaced_samples_, " of ", seen_samples_,
                          " samples could not be read, more than rights.max_unreadable = ",
-                         parts_.config.rights.max_unreadable, ". `pendulum data check` names them"));
+                         parts_.config.rights.max_unreadable,
+                         ". `pendulum data check` names them"));
   }
 }
 
@@ -336,8 +359,10 @@ bool Trainer::resume_if_possible() {
   finished_steps_ = saved_steps_ = state.finished_steps;
   running_digest_ = state.running_digest;
   if (state.threads != at::get_num_threads() || state.world != parts_.world.size()) {
-    info("resuming on {} processes x {} threads after {} x {}: the same samples in the same order, but not the same bits",
-         parts_.world.size(), at::get_num_threads(), state.world, state.threads);
+    info(
+        "resuming on {} processes x {} threads after {} x {}: the same samples in the same order, "
+        "but not the same bits",
+        parts_.world.size(), at::get_num_threads(), state.world, state.threads);
   }
   info("resumed from step {}", finished_steps_);
   return true;

@@ -1,4 +1,5 @@
-// The training loop: one optimiser step, what happens between steps, and how a run stops and goes on.
+// The training loop: one optimiser step, what happens between steps, and how a run stops and goes
+// on.
 #pragma once
 #include <atomic>
 #include <memory>
@@ -47,11 +48,12 @@ class Trainer {
  public:
   explicit Trainer(TrainerParts parts);
 
-  // Loads the newest complete checkpoint of the run folder; false where there is none. ConfigError where the run may not go
-  // on from it with this configuration and data.
+  // Loads the newest complete checkpoint of the run folder; false where there is none. ConfigError
+  // where the run may not go on from it with this configuration and data.
   bool resume_if_possible();
 
-  // Trains to the end of the last stage, or of the one named. RunEnd::stopped after a signal, with everything saved.
+  // Trains to the end of the last stage, or of the one named. RunEnd::stopped after a signal, with
+  // everything saved.
   RunEnd run(const std::string& last_stage = "");
 
  private:
@@ -93,7 +95,7 @@ class Trainer {
   bool must_stop_ = false;
   EmbeddingTotals embedding_before_;  // when the stage began
 
-  std::optional<FlowMatching> objective_;  // the current stage's
+  std::optional<FlowMatching> objective_;         // the current stage's
   std::unique_ptr<CheckpointStore> checkpoints_;  // rank 0
   std::unique_ptr<ConsumptionLog> consumption_;   // rank 0
   std::unique_ptr<Progress> progress_;

@@ -28,23 +28,26 @@ double overall(const ValidationLoss& loss) {
   return count == 0 ? std::numeric_limits<double>::quiet_NaN() : sum / count;
 }
 
-Validation::Validation(const Config& config, const Sources& sources, const Embedder& embedder, Communicator& world)
+Validation::Validation(const Config& config, const Sources& sources, const Embedder& embedder,
+                       Communicator& world)
     : config_(config), sources_(sources), embedder_(embedder), world_(world) {}
 
-ValidationLoss Validation::measure(const StageConfig& stage, const FlowMatching& objective, const Network& network,
-                                   at::Device device) const {
+ValidationLoss Validation::measure(const StageConfig& stage, const FlowMatching& objective,
+                                   const Network& network, at::Device device) const {
   const at::NoGradGuard no_grad;
   const int num_times = std::size(kValidationTimes);
   ValidationLoss loss;
   for (const auto& [name, weight] : stage.sources) {
     const OpenSource& source = sources_[name];
-    const int64_t limit = std::min<int64_t>(source.validation.size(), config_.sources.at(name).validation);
+    const int64_t limit =
+        std::min<int64_t>(source.validation.size(), config_.sources.at(name).validation);
     // One row per time: sum of losses and number of samples. Samples of one shape share a batch.
     at::Tensor sums = at::zeros({num_times, 2}, at::kDouble);
     std::map<int, std::vector<int64_t>> by_frames;
     for (int64_t i = world_.rank(); i < limit; i += world_.size()) {
       const int64_t sample = source.validation[i];
-      by_frames[clip_frames(source.data.sample(sample), stage.shape.frames, stage.fps)].push_back(sample);
+      by_frames[clip_frames(source.data.sample(sample), stage.shape.frames, stage.fps)].push_back(
+          sample);
     }
     for (const auto& [frames, samples] : by_frames) {
       const ClipRequest request{frames, stage.fps, stage.shape.height, stage.shape.width};
@@ -59,7 +62,8 @@ ValidationLoss Validation::measure(const StageConfig& stage, const FlowMatching&
           keys.push_back({hash_name(source.data.sample(samples[i]).id), 0});
         }
         if (keys.empty()) continue;
-        const at::Tensor latents_bcfhw = at::stack(latents).to(device), text_bld = at::stack(text).to(device);
+        const at::Tensor latents_bcfhw = at::stack(latents).to(device),
+                         text_bld = at::stack(text).to(device);
         for (int t = 0; t < num_times; ++t) {
           const at::Tensor losses =
               objective.loss_at(network, latents_bcfhw, text_bld, keys, kValidationTimes[t]);
@@ -70,7 +74,8 @@ ValidationLoss Validation::measure(const StageConfig& stage, const FlowMatching&
     }
     world_.all_reduce(sums, Reduce::sum).wait();
     std::vector<double> means;
-    for (int t = 0; t < num_times; ++t) means.push_back(sums[t][0].item<double>() / sums[t][1].item<double>());
+    for (int t = 0; t < num_times; ++t)
+      means.push_back(sums[t][0].item<double>() / sums[t][1].item<double>());
     loss[name] = std::move(means);
   }
   return loss;

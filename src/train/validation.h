@@ -1,4 +1,5 @@
-// Loss on held-out samples at fixed noise and fixed times: a number that falls only when the model gets better.
+// Loss on held-out samples at fixed noise and fixed times: a number that falls only when the model
+// gets better.
 #pragma once
 #include <map>
 #include <string>
@@ -14,7 +15,8 @@ namespace pendulum {
 // The times at which every held-out sample is looked at.
 inline constexpr double kValidationTimes[] = {0.1, 0.3, 0.5, 0.7, 0.9};
 
-// Mean loss by source, one number per validation time; NaN where a source has no readable held-out sample.
+// Mean loss by source, one number per validation time; NaN where a source has no readable held-out
+// sample.
 using ValidationLoss = std::map<std::string, std::vector<double>>;
 
 // Mean over all sources and times with a number.
@@ -22,11 +24,13 @@ double overall(const ValidationLoss& loss);
 
 class Validation {
  public:
-  Validation(const Config& config, const Sources& sources, const Embedder& embedder, Communicator& world);
+  Validation(const Config& config, const Sources& sources, const Embedder& embedder,
+             Communicator& world);
 
-  // At the stage's shape, samples dealt to the processes in turn. Every process gets the same numbers. Collective.
-  ValidationLoss measure(const StageConfig& stage, const FlowMatching& objective, const Network& network,
-                         at::Device device) const;
+  // At the stage's shape, samples dealt to the processes in turn. Every process gets the same
+  // numbers. Collective.
+  ValidationLoss measure(const StageConfig& stage, const FlowMatching& objective,
+                         const Network& network, at::Device device) const;
 
  private:
   const Config& config_;
