@@ -75,7 +75,7 @@ struct TinyBert {
     NamedTensors named;
     for (const auto& [name, tensor] : tensors) named.emplace_back(prefix + name, tensor);
     write_safetensors(folder + "/model.safetensors", named);
-    write_config({});
+    write_config(nlohmann::json::object());
   }
 
   void write_config(const nlohmann::json& changes) const {

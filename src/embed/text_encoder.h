@@ -28,7 +28,7 @@ std::string find_text_weights(const TextConfig& config,
 std::vector<std::string> default_environments();
 
 // Kind "minilm". States are the last hidden states as they come out of the encoder, not scaled: one
-// per token, each about 10 long (0.5 a channel). Thread-safe.
+// per token, each 5 to 9 long (0.3 to 0.5 a channel). Thread-safe.
 class TextEncoder {
  public:
   // `folder` as find_text_weights gives it. ConfigError for another kind or a length the encoder

@@ -78,6 +78,7 @@ void Trainer::begin() {
 RunEnd Trainer::run(const std::string& last_stage) {
   begin();
   const int num_segments = static_cast<int>(parts_.plan.segments.size());
+  if (position_.segment == num_segments) info("this run is finished; --fresh starts it anew");
   while (position_.segment < num_segments) {
     objective_.emplace(stage().objective, parts_.config.run.seed, parts_.model.config().patch);
     embedding_before_ = embedding_totals();

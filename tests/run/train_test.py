@@ -55,6 +55,15 @@ class Train(unittest.TestCase):
         self.assertEqual([line["seq"] for line in chain], list(range(len(chain))))
         self.assertEqual(sum(line.get("event") == "resume" for line in chain), 2)
 
+    def test_a_run_killed_at_the_end_of_a_stage_goes_on_to_the_bit(self):
+        often = ["--set", "run.save=every 2 steps"]
+        for step in (4, 8):
+            self.program.train(*often, "--set", f"run.inject=kill@{step}", name="edges", expect=-signal.SIGKILL)
+        self.program.train(*often, name="edges")
+        self.same("edges")
+        self.program.train(*often, name="edges")  # nothing is left to do
+        self.same("edges")
+
     def test_prefetch_depth_and_workers_change_nothing(self):
         self.program.train("--set", "embed.prefetch=1", "--set", "embed.workers=3", "--set", "embed.cache=off",
                            name="shallow")

@@ -1,0 +1,207 @@
+// batch/: the plan's samples arrive whole and in order on any placement, ahead of the trainer, with
+// unreadable ones replaced by the plan's rule.
+#include "batch/batch_builder.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+#include "batch/sources.h"
+#include "core/error.h"
+#include "data/pack.h"
+#include "data/synth.h"
+
+namespace pendulum {
+namespace {
+
+namespace fs = std::filesystem;
+
+// One data set for all tests of this file.
+class BatchTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = testing::TempDir() + "batch_" + std::to_string(getpid());
+    SynthOptions synth;
+    synth.stills = 60;
+    synth.clips = 60;
+    synth.out = folder_;
+    synthesize(synth);
+    for (const char* name : {"stills", "clips"}) {
+      PackOptions options;
+      options.input = folder_ + "/" + name + ".jsonl";
+      options.out = folder_ + "/" + name + ".pack";
+      pack(options);
+    }
+  }
+  static void TearDownTestSuite() { fs::remove_all(folder_); }
+
+  static Config config(const std::string& allow = "CC0-1.0") {
+    return parse_config(
+        "version: 1\n"
+        "rights: {allow: [" +
+        allow +
+        "]}\n"
+        "mesh: {slots: 4, dwell: 2}\n"
+        "codec: {drop: 1}\n"
+        "text: {length: 16}\n"
+        "embed: {workers: 2, prefetch: 3, cache: 'off'}\n"
+        "sources:\n"
+        "  stills: {data: " +
+        folder_ +
+        "/stills.pack}\n"
+        "  clips: {data: " +
+        folder_ +
+        "/clips.pack}\n"
+        "stages:\n"
+        "  - {name: a, steps: 3, sources: {stills: .5, clips: .5}, shape: {frames: 5, size: 32x32},"
+        " batch: {stills: 4, clips: 2}}\n"
+        "  - {name: b, steps: 2, sources: {clips: 1}, shape: {frames: 9, size: 32x32},"
+        " batch: {clips: 2}}\n");
+  }
+
+  static Geometry geometry(const Config& config, const Codec& codec) {
+    return {.layers = 1,
+            .width = 16,
+            .ffn_dim = 32,
+            .text_length = config.text.length,
+            .text_dim = 384,
+            .spatial = config.codec.spatial,
+            .temporal = config.codec.temporal,
+            .channels = codec.channels()};
+  }
+
+  static std::string folder_;
+};
+std::string BatchTest::folder_;
+
+// The parts of a run up to its batches.
+struct Parts {
+  explicit Parts(const Config& c, Placement placement, const Geometry& geometry)
+      : config(c),
+        codec(config.codec),
+        text(config.text, find_text_weights(config.text, default_environments())),
+        embedder(codec, text, nullptr),
+        sources(open_sources(config)),
+        plan(make_plan(config, catalogues(sources, config), geometry)),
+        builder(plan, PlanWalker(plan), sources, config, embedder, placement) {}
+
+  const Config config;
+  const Codec codec;
+  const TextEncoder text;
+  const Embedder embedder;
+  const Sources sources;
+  const Plan plan;
+  BatchBuilder builder;
+};
+
+TEST_F(BatchTest, EverySampleOfThePlanArrivesOnceOnAnyPlacement) {
+  const Config c = config();
+  const Geometry g = geometry(c, Codec(c.codec));
+  Parts whole(c, {}, g);
+  Parts first(c, {.slots = 2, .members = 1, .slot = 0, .member = 0}, g);
+  Parts second(c, {.slots = 2, .members = 1, .slot = 1, .member = 0}, g);
+  for (int64_t step = 0; step < whole.plan.total_steps(); ++step) {
+    const StepBatches all = whole.builder.begin_step();
+    std::vector<at::Tensor> latents(all.num_samples);
+    std::set<int64_t> places;
+    for (int i = 0; i < all.num_batches; ++i) {
+      const Batch batch = whole.builder.next();
+      const BucketPlan& bucket = whole.plan.segments[all.plan.segment].buckets[batch.bucket];
+      EXPECT_EQ(batch.latents.size(0), bucket.batch);
+      EXPECT_EQ(batch.text.sizes(), (std::vector<int64_t>{bucket.batch, 16, 384}));
+      for (size_t b = 0; b < batch.consumed.size(); ++b) {
+        EXPECT_EQ(batch.keys[b].bucket, bucket.uid);
+        EXPECT_EQ(batch.keys[b].ordinal, batch.consumed[b].ordinal);
+        EXPECT_EQ(batch.consumed[b].sample, bucket.entries[batch.consumed[b].entry]);
+        EXPECT_TRUE(places.insert(batch.consumed[b].place).second);
+        latents[batch.consumed[b].place] = batch.latents[static_cast<int64_t>(b)];
+      }
+    }
+    EXPECT_EQ(static_cast<int64_t>(places.size()), all.num_samples);
+    int64_t found = 0;
+    for (Parts* part : {&first, &second}) {
+      const StepBatches mine = part->builder.begin_step();
+      EXPECT_EQ(mine.plan.digest, all.plan.digest);
+      EXPECT_EQ(mine.num_samples, all.num_samples);
+      for (int i = 0; i < mine.num_batches; ++i) {
+        const Batch batch = part->builder.next();
+        for (size_t b = 0; b < batch.consumed.size(); ++b, ++found) {
+          EXPECT_TRUE(
+              at::equal(batch.latents[static_cast<int64_t>(b)], latents[batch.consumed[b].place]));
+        }
+      }
+    }
+    EXPECT_EQ(found, all.num_samples);
+  }
+}
+
+TEST_F(BatchTest, HeldOutSamplesAreNotTrainedOn) {
+  const Sources sources = open_sources(config());
+  for (const OpenSource& source : sources.open) {
+    EXPECT_FALSE(source.validation.empty());
+    EXPECT_EQ(source.training.size() + source.validation.size(), 60u);
+    for (const int64_t i : source.validation) EXPECT_EQ(source.data.sample(i).split, "validation");
+  }
+  EXPECT_TRUE(sources.refused.empty());
+}
+
+TEST_F(BatchTest, WhatTheLicencesForbidIsRefusedWithTheReason) {
+  try {
+    open_sources(config("CC-BY-4.0"));
+    FAIL() << "samples without an allowed licence were opened";
+  } catch (const ConfigError& e) {
+    EXPECT_NE(std::string(e.what()).find("CC0-1.0"), std::string::npos) << e.what();
+  }
+}
+
+TEST_F(BatchTest, UnreadableSamplesAreReplacedByThePlansRule) {
+  // Damage in the middle of the shard spoils the samples there and no others.
+  const std::string broken = folder_ + "/broken.pack";
+  fs::copy(folder_ + "/stills.pack", broken);
+  const std::string shard = broken + "/shard-00000.h5";
+  {
+    std::fstream file(shard, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(fs::file_size(shard)) / 2);
+    file.write(std::string(400, '\x5A').data(), 400);
+  }
+  Config c = config();
+  c.sources["stills"].data = broken;
+  c.stages.resize(1);
+  c.stages[0].steps = 12;
+  Parts parts(c, {}, geometry(c, Codec(c.codec)));
+  int replaced = 0;
+  for (int64_t step = 0; step < 12; ++step) {
+    const StepBatches mine = parts.builder.begin_step();
+    for (int i = 0; i < mine.num_batches; ++i) {
+      const Batch batch = parts.builder.next();
+      const BucketPlan& bucket = parts.plan.segments[0].buckets[batch.bucket];
+      for (const ConsumedSample& used : batch.consumed) {
+        const Bucket& order = parts.plan.buckets[bucket.index];
+        const int64_t entry =
+            used.replacement == 0
+                ? used.entry
+                : order.replacement(parts.plan.seed, used.ordinal, used.replacement);
+        EXPECT_EQ(used.sample, bucket.entries[entry]);
+        replaced += used.replacement > 0;
+      }
+      EXPECT_EQ(batch.unreadable.empty(),
+                std::none_of(batch.consumed.begin(), batch.consumed.end(),
+                             [](const auto& u) { return u.replacement > 0; }));
+    }
+  }
+  EXPECT_GT(replaced, 0);
+}
+
+TEST(Placement, WorldSizesThatDoNotFitAreRefusedByName) {
+  MeshConfig mesh;
+  mesh.slots = 4;
+  EXPECT_EQ(place(3, 4, mesh).slot, 3);
+  EXPECT_THROW(place(0, 5, mesh), ConfigError);
+}
+
+}  // namespace
+}  // namespace pendulum
