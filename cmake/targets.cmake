@@ -32,12 +32,6 @@ target_link_libraries(torch_pch PRIVATE nlohmann_json::nlohmann_json)
 # pendulum_library(folder [TORCH] SOURCES a.cpp ... LINKS other ...): the static library of one folder of src/.
 function(pendulum_library name)
   cmake_parse_arguments(ARG "TORCH" "" "SOURCES;LINKS" ${ARGN})
-  foreach(source ${ARG_SOURCES})  # half-written trees configure; goes when all is there
-    if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${source})
-      message(WARNING "${name}/${source} is not there yet")
-      list(REMOVE_ITEM ARG_SOURCES ${source})
-    endif()
-  endforeach()
   if(NOT ARG_SOURCES)
     add_library(pd_${name} INTERFACE)
     return()

@@ -1,6 +1,7 @@
 // Which implementation a tensor gets, and sums over pieces.
 #include "ops/launch.h"
 
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
 #ifdef PENDULUM_CUDA
