@@ -13,6 +13,8 @@ extern "C" {
 #include <mutex>
 #include <string>
 
+#include "core/error.h"
+
 namespace pendulum {
 
 struct AvFree {
@@ -42,6 +44,17 @@ inline void prepare_libav() {
     av_log_set_level(AV_LOG_QUIET);
     av_max_alloc(size_t{1} << 30);
   });
+}
+
+// A frame with room for its pixels; null where there is no memory for them.
+inline AvFrame make_frame(int width, int height, AVPixelFormat format) {
+  AvFrame frame(av_frame_alloc());
+  check(frame != nullptr, "memory for a frame");
+  frame->width = width;
+  frame->height = height;
+  frame->format = format;
+  if (av_frame_get_buffer(frame.get(), 0) < 0) frame.reset();
+  return frame;
 }
 
 }  // namespace pendulum

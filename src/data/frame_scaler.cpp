@@ -16,16 +16,6 @@ extern "C" {
 namespace pendulum {
 namespace {
 
-AvFrame make_frame(int width, int height, AVPixelFormat format) {
-  AvFrame frame(av_frame_alloc());
-  check(frame != nullptr, "memory for a frame");
-  frame->width = width;
-  frame->height = height;
-  frame->format = format;
-  if (av_frame_get_buffer(frame.get(), 0) < 0) frame.reset();
-  return frame;
-}
-
 // Coefficients by the stream's tag. Without one: BT.709 from 720 lines on, BT.601 below, as players
 // do.
 int colour_space(const AVFrame& frame) {

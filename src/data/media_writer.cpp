@@ -28,13 +28,9 @@ void require(int code, const std::string& where, const std::string& what) {
   if (code < 0) throw Error(text(where, ": ", what, ": ", av_words(code)));
 }
 
-AvFrame make_frame(int width, int height, AVPixelFormat format) {
-  AvFrame frame(av_frame_alloc());
-  check(frame != nullptr, "memory for a frame");
-  frame->width = width;
-  frame->height = height;
-  frame->format = format;
-  check(av_frame_get_buffer(frame.get(), 0) == 0, "memory for a frame of ", width, "x", height);
+AvFrame needed_frame(int width, int height, AVPixelFormat format) {
+  AvFrame frame = make_frame(width, height, format);
+  check(frame != nullptr, "memory for a frame of ", width, "x", height);
   return frame;
 }
 
@@ -126,7 +122,7 @@ std::vector<uint8_t> encode_picture(const Frames& frame, AVCodecID id, AVPixelFo
   if (format == AV_PIX_FMT_YUVJ444P) encoder->color_range = AVCOL_RANGE_JPEG;
   require(avcodec_open2(encoder.get(), codec, nullptr), where,
           text("the encoder does not take ", frame.width, "x", frame.height));
-  const AvFrame picture = make_frame(frame.width, frame.height, format);
+  const AvFrame picture = needed_frame(frame.width, frame.height, format);
   Converter(frame.width, frame.height, format, SWS_CS_ITU601, true).convert(frame, 0, *picture);
   picture->pts = 0;
   picture->quality = encoder->global_quality;
@@ -170,7 +166,7 @@ void write_video(const std::string& path, const Frames& frames, double fps,
   require(avformat_write_header(output.get(), nullptr), path, "cannot be written");
 
   Converter converter(frames.width, frames.height, AV_PIX_FMT_YUV420P, SWS_CS_ITU709, false);
-  const AvFrame picture = make_frame(frames.width, frames.height, AV_PIX_FMT_YUV420P);
+  const AvFrame picture = needed_frame(frames.width, frames.height, AV_PIX_FMT_YUV420P);
   const AvPacket packet(av_packet_alloc());
   check(packet != nullptr, "memory for a packet");
   for (int t = 0; t < frames.count; ++t) {
