@@ -119,6 +119,8 @@ TEST(Plan, UnitsOfWeights) {
   }
   EXPECT_LE(std::abs(clip_tokens / by_tokens.expected_tokens - 0.75), 1e-7);
   EXPECT_EQ(by_tokens.loss_denominator, by_tokens.expected_tokens);
+  for (const BucketPlan& bucket : by_tokens.buckets)
+    EXPECT_EQ(bucket.loss_weight, static_cast<double>(bucket.tokens)) << bucket.name;
   config.weights = "draws";
   const SegmentPlan by_draws = make_plan(config, small_catalogues(), small_geometry()).segments[1];
   EXPECT_LE(std::abs(by_draws.buckets[2].probability - 0.5625), 1e-8);

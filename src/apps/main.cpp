@@ -1,5 +1,6 @@
 // The program: picks the subcommand and turns errors into one paragraph and an exit code.
 #include <CLI/CLI.hpp>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -32,6 +33,19 @@ void refuse_unknown_subcommand(const CLI::App& app, int argc, char** argv) {
   if (std::find(names.begin(), names.end(), argv[1]) != names.end()) return;
   throw ConfigError(text("there is no subcommand \"", argv[1], "\"", did_you_mean(argv[1], names),
                          " (valid: ", listed(names), ")"));
+}
+
+// OpenMP's threads spin for milliseconds where they wait for each other. Beside other work, the
+// embedding workers' or a neighbour's, the spinning takes the processor from what is waited for,
+// and a step takes ten times as long; some microseconds cost an idle machine nothing. The OpenMP
+// runtime reads its settings while it is loaded, before main: so the program starts itself again.
+void wait_politely(char** argv) {
+  for (const char* chosen : {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}) {
+    if (std::getenv(chosen) != nullptr) return;
+  }
+  ::setenv("GOMP_SPINCOUNT", "10000", 0);
+  ::execv("/proc/self/exe", argv);
+  // Where it cannot be started again, it goes on as it is: slower, not wrong.
 }
 
 int run_main(int argc, char** argv) {
@@ -70,4 +84,7 @@ int run_main(int argc, char** argv) {
 }  // namespace
 }  // namespace pendulum
 
-int main(int argc, char** argv) { return pendulum::run_main(argc, argv); }
+int main(int argc, char** argv) {
+  pendulum::wait_politely(argv);
+  return pendulum::run_main(argc, argv);
+}

@@ -46,6 +46,7 @@ struct BucketPlan {
   std::vector<int64_t> entries;  // entry -> sample number in its source
   int64_t tokens = 0;            // of one sample
   double weight = 0;             // the source's, divided by number of samples
+  double loss_weight = 1;        // of a sample: its tokens where weights count tokens, else 1
   int width = 1;                 // processes that share a sample
   int batch = 1;                 // samples per group of `width` processes
   int64_t block = 1;             // samples a slot takes in a draw: mesh.slot / width * batch
@@ -68,7 +69,7 @@ struct SegmentPlan {
   double expected_samples = 0;
   double expected_tokens = 0;
   double expected_flops = 0;
-  double loss_denominator = 0;  // expected_tokens where weights count tokens, else expected_samples
+  double loss_denominator = 0;  // sum of samples x loss_weight
   std::vector<std::string> warnings;
 
   int draws_per_step() const { return slots * accumulate; }

@@ -180,6 +180,7 @@ std::vector<BucketPlan> Planner::buckets_of(int number, const std::string& sourc
     bucket.source = source;
     bucket.shape = {frames, stage.shape.height, stage.shape.width};
     bucket.tokens = tokens(geometry_, bucket.shape);
+    if (plan_.unit == RateUnit::tokens) bucket.loss_weight = static_cast<double>(bucket.tokens);
     bucket.flops = training_flops(geometry_, bucket.shape);
     bucket.weight = weight * static_cast<double>(entries.size()) / static_cast<double>(usable);
     bucket.entries = std::move(entries);
@@ -250,13 +251,11 @@ void Planner::set_expectations(SegmentPlan* segment) const {
     segment->expected_samples += bucket.samples;
     segment->expected_tokens += bucket.samples * static_cast<double>(bucket.tokens);
     segment->expected_flops += bucket.samples * bucket.flops;
+    segment->loss_denominator += bucket.samples * bucket.loss_weight;
   }
   for (BucketPlan& bucket : segment->buckets) {
     bucket.share = bucket.samples * bucket.flops / segment->expected_flops;
-  }
-  segment->loss_denominator =
-      plan_.unit == RateUnit::tokens ? segment->expected_tokens : segment->expected_samples;
-}
+  }}
 
 int64_t Planner::steps_of(const StageConfig& stage, const SegmentPlan& segment) const {
   if (stage.steps > 0) return stage.steps;

@@ -115,7 +115,8 @@ ChainReport verify_chain(const std::string& path, const std::string& must_contai
   return report;
 }
 
-ConsumptionLog::ConsumptionLog(const std::string& path, const std::string& run_name) : path_(path) {
+ConsumptionLog::ConsumptionLog(const std::string& path, const std::string& run_name,
+                               const std::string& must_contain) : path_(path) {
   // A destructor does not run for a half-made object: whatever throws below must close the file
   // first.
   file_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
@@ -123,7 +124,7 @@ ConsumptionLog::ConsumptionLog(const std::string& path, const std::string& run_n
   try {
     if (::flock(file_, LOCK_EX | LOCK_NB) != 0)
       throw Error(text(path, ": another process is writing this log"));
-    const ChainReport report = verify_chain(path);
+    const ChainReport report = verify_chain(path, must_contain);
     if (report.bad_line > 0)
       throw DataError(text(path, ", line ", report.bad_line, ": ", report.reason));
     if (report.lines > 0 && report.run != run_name) {

@@ -27,9 +27,10 @@ ChainReport verify_chain(const std::string& path, const std::string& must_contai
 class ConsumptionLog {
  public:
   // Creates the file, or verifies it and goes on after its last whole line. Throws DataError naming
-  // the first bad line, or where the log belongs to another run; Error where another process writes
-  // it.
-  ConsumptionLog(const std::string& path, const std::string& run_name);
+  // the first bad line, where the log belongs to another run, or where the line with hash
+  // `must_contain` (noted in a checkpoint) is gone; Error where another process writes it.
+  ConsumptionLog(const std::string& path, const std::string& run_name,
+                 const std::string& must_contain = "");
   ~ConsumptionLog();
   ConsumptionLog(const ConsumptionLog&) = delete;
   ConsumptionLog& operator=(const ConsumptionLog&) = delete;

@@ -62,7 +62,7 @@ void Trainer::begin() {
                                          parts_.plan.total_steps());
   if (is_first) {
     consumption_ = std::make_unique<ConsumptionLog>(parts_.run_folder + "/consumption.jsonl",
-                                                    parts_.config.run.name);
+                                                    parts_.config.run.name, consumption_head_);
     checkpoints_ = std::make_unique<CheckpointStore>(parts_.run_folder, parts_.config.run.keep);
     consumption_->append({{"event", finished_steps_ == 0 ? "start" : "resume"},
                           {"finished_steps", finished_steps_},
@@ -136,7 +136,8 @@ void Trainer::accumulate(const Batch& batch, Totals& totals) {
   for (const std::string& line : batch.unreadable) warn("{}; replaced", line);
   const at::Tensor losses =
       objective_->loss(network(), batch.latents.to(device_), batch.text.to(device_), batch.keys);
-  (losses.sum() / segment().loss_denominator).backward();
+  const double weight = segment().buckets[batch.bucket].loss_weight;
+  (losses.sum() * (weight / segment().loss_denominator)).backward();
   const at::Tensor values = losses.detach().to(at::kDouble).cpu();
   for (size_t i = 0; i < batch.consumed.size(); ++i) {
     totals.by_sample[0][batch.consumed[i].place] = values[static_cast<int64_t>(i)];
@@ -178,12 +179,13 @@ StepRecord Trainer::summarise(const StepBatches& step, const Totals& totals) con
   const double* losses = totals.by_sample.const_data_ptr<double>();
   const double* replacements = losses + step.num_samples;
   std::map<std::string, int64_t> counts;
-  double sum = 0;
+  double sum = 0, weighted = 0;
   int64_t place = 0;
   for (const Draw& draw : step.plan.draws) {
     const BucketPlan& bucket = segment().buckets[draw.bucket];
     for (size_t i = 0; i < draw.samples.size(); ++i, ++place) {
       sum += losses[place];
+      weighted += losses[place] * bucket.loss_weight;
       record.by_source[bucket.source] += losses[place];
       ++counts[bucket.source];
       record.replaced += replacements[place] > 0;
@@ -192,7 +194,7 @@ StepRecord Trainer::summarise(const StepBatches& step, const Totals& totals) con
     record.flops += bucket.flops * static_cast<double>(draw.samples.size());
   }
   for (auto& [source, loss] : record.by_source) loss /= static_cast<double>(counts[source]);
-  record.loss = sum / segment().loss_denominator;
+  record.loss = weighted / segment().loss_denominator;
   record.sample_loss = sum / static_cast<double>(std::max<int64_t>(1, step.num_samples));
   record.is_skipped = !std::isfinite(record.loss) || !std::isfinite(record.gradient_norm);
   return record;
@@ -358,6 +360,7 @@ bool Trainer::resume_if_possible() {
   if (!parts_.optimizer.average().empty()) parts_.optimizer.load_average(loaded.tensors.at("ema"));
   position_ = state.position;
   finished_steps_ = saved_steps_ = state.finished_steps;
+  consumption_head_ = state.consumption_head;
   running_digest_ = state.running_digest;
   if (state.threads != at::get_num_threads() || state.world != parts_.world.size()) {
     info(

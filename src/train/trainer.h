@@ -89,6 +89,7 @@ class Trainer {
   uint64_t running_digest_ = 0;
 
   int64_t saved_steps_ = -1;
+  std::string consumption_head_;  // of the checkpoint that was resumed from; empty: none
   int skipped_in_a_row_ = 0;
   int64_t seen_samples_ = 0, replaced_samples_ = 0;
   double last_gradient_norm_ = 0;

@@ -109,6 +109,22 @@ class Train(unittest.TestCase):
         done = self.program.train(name="tampered", expect=1)
         self.assertIn("consumption.jsonl", done.stderr)
 
+    def test_a_log_that_lost_its_last_lines_stops_the_run(self):
+        self.program.train("--stage", "image", name="cut")
+        log = self.program.dir / "runs/cut/consumption.jsonl"
+        log.write_text("".join(log.read_text().splitlines(keepends=True)[:3]))
+        done = self.program.train(name="cut", expect=1)
+        self.assertIn("is missing", done.stderr)
+        self.assertEqual(len(log.read_text().splitlines()), 3)
+
+    def test_weights_that_count_tokens_weigh_the_gradient_by_tokens(self):
+        # One bucket: every sample has the same tokens, which cancel, so it must be the run that counts samples.
+        self.program.train("--set", "weights=tokens", "--stage", "image", name="tokens")
+        for step, got in self.program.metrics("tokens").items():
+            self.assertAlmostEqual(got["loss"], self.whole[step]["loss"], delta=1e-5 * self.whole[step]["loss"])
+            self.assertAlmostEqual(got["gradient_norm"], self.whole[step]["gradient_norm"],
+                                   delta=1e-4 * self.whole[step]["gradient_norm"])
+
     def test_a_changed_configuration_is_not_resumed(self):
         self.program.train("--stage", "image", name="changed")
         done = self.program.train("--set", "optim.lr=5e-3", name="changed", expect=2)
