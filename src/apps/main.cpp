@@ -1,6 +1,6 @@
 // The program: picks the subcommand and turns errors into one paragraph and an exit code.
-#include <CLI/CLI.hpp>
 #include <unistd.h>
+#include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <cstdio>

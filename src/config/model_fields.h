@@ -107,7 +107,7 @@ void fields(V& v, ObjectiveConfig& c) {
   v(c.min_time,
     {.key = "min_time",
      .range = {.low = 0, .high = 1, .open_low = true, .open_high = true},
-     .help = "With `predict: x`: the time by which the velocity divides is at least this."});
+     .help = "With `predict: x`: the time by which the loss divides is at least this."});
   v(c.per_token, {.key = "per_token",
                   .help = "A time per token, not per sample; needs `model.per_token_time`."});
 }

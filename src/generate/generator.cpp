@@ -38,8 +38,8 @@ GenerateSettings generate_settings(const GenerateConfig& generate,
   if (generate.shift && !(*generate.shift > 0)) {
     throw ConfigError(text("generate.shift is ", *generate.shift, ": it must be positive"));
   }
-  return {parse_solver(generate.solver),    generate.steps,    generate.guidance, generate.shift,
-          parse_predict(objective.predict), objective.min_time};
+  return {parse_solver(generate.solver), generate.steps, generate.guidance, generate.shift,
+          parse_predict(objective.predict)};
 }
 
 Generator::Generator(Network network, at::Device device, const Codec& codec,
@@ -60,7 +60,8 @@ at::Tensor Generator::guided_velocity(const at::Tensor& x, double t, const at::T
   const at::Tensor states = is_guided ? at::cat({text, at::zeros_like(text)}) : text;
   const at::Tensor time = at::full({x_t.size(0)}, t, x.options());
   const at::Tensor output = network_(x_t, time * 1000, states).to(at::kFloat);
-  const at::Tensor velocity = to_velocity(output, x_t, time, settings_.predict, settings_.min_time);
+  // No floor under the time: it weighs the loss, but here it would leave noise in the clip.
+  const at::Tensor velocity = to_velocity(output, x_t, time, settings_.predict, 0);
   if (!is_guided) return velocity;
   const auto halves = velocity.chunk(2);
   return halves[1] + settings_.guidance * (halves[0] - halves[1]);

@@ -31,7 +31,6 @@ struct GenerateSettings {
   double guidance = 3;          // 1: the caption alone, at half the cost
   std::optional<double> shift;  // unset: default_shift of the clip's tokens
   Predict predict = Predict::velocity;
-  double min_time = 0.02;  // as in training
 };
 
 // ConfigError for an unknown solver or prediction, no steps, negative guidance or a shift that is

@@ -255,7 +255,8 @@ void Planner::set_expectations(SegmentPlan* segment) const {
   }
   for (BucketPlan& bucket : segment->buckets) {
     bucket.share = bucket.samples * bucket.flops / segment->expected_flops;
-  }}
+  }
+}
 
 int64_t Planner::steps_of(const StageConfig& stage, const SegmentPlan& segment) const {
   if (stage.steps > 0) return stage.steps;

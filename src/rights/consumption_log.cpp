@@ -116,7 +116,8 @@ ChainReport verify_chain(const std::string& path, const std::string& must_contai
 }
 
 ConsumptionLog::ConsumptionLog(const std::string& path, const std::string& run_name,
-                               const std::string& must_contain) : path_(path) {
+                               const std::string& must_contain)
+    : path_(path) {
   // A destructor does not run for a half-made object: whatever throws below must close the file
   // first.
   file_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
