@@ -1,6 +1,7 @@
 // The program: picks the subcommand and turns errors into one paragraph and an exit code.
-#include <unistd.h>
 #include <CLI/CLI.hpp>
+
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -36,9 +37,9 @@ void refuse_unknown_subcommand(const CLI::App& app, int argc, char** argv) {
 }
 
 // OpenMP's threads spin for milliseconds where they wait for each other. Beside other work, the
-// embedding workers' or a neighbour's, the spinning takes the processor from what is waited for,
-// and a step takes ten times as long; some microseconds cost an idle machine nothing. The OpenMP
-// runtime reads its settings while it is loaded, before main: so the program starts itself again.
+// embedding workers' or a neighbour's, the spinning takes the processor from what is waited for;
+// some microseconds of it cost an idle machine nothing (docs/benchmarks). The OpenMP runtime reads
+// its settings while it is loaded, before main: so the program starts itself again.
 void wait_politely(char** argv) {
   for (const char* chosen : {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}) {
     if (std::getenv(chosen) != nullptr) return;

@@ -32,7 +32,7 @@ struct TrainedModel {
   TextConfig text_config;
   std::unique_ptr<TextEncoder> text_encoder;
   GenerateConfig generate;
-  ObjectiveConfig objective;  // of the last stage trained: prediction and min_time count
+  ObjectiveConfig objective;  // of the last stage trained; drawing needs its prediction
   Shape shape;                // of the last stage trained
   Provenance provenance;
 
