@@ -79,6 +79,8 @@ TEST(ConfigChecks, ShapesCodecAndModel) {
                {"x.yaml:17: model.trainable: not a regular expression"});
   expect_parts(parse_error(with("predict: x", "per_token: true")),
                {"x.yaml:16: stages.low-res.objective.per_token: needs model.per_token_time"});
+  expect_parts(parse_error(with("lr: 2e-3", "kind: muon")),
+               {"x.yaml:15: stages.low-res.optim.kind: expected adamw, the kind of the whole run"});
 }
 
 TEST(ConfigPrint, ReadsBackToTheSame) {

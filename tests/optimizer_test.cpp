@@ -21,7 +21,7 @@ NamedTensors two_parameters() {
 
 TEST(Optimizer, EqualsTheTextbookInDoublePrecision) {
   const NamedTensors parameters = two_parameters();
-  Optimizer optimizer(parameters, true);
+  Optimizer optimizer(parameters, OptimizerKind::adamw, true);
   OptimConfig config;
   config.weight_decay = 0.1;
   config.ema = 0.9;
@@ -62,7 +62,7 @@ TEST(Optimizer, HoldsOnlyWhatTrains) {
   const NamedTensors trained = select_trainable(parameters, ".*bias");
   ASSERT_EQ(trained.size(), 1u);
   EXPECT_FALSE(parameters[0].second.requires_grad());
-  EXPECT_EQ(Optimizer(trained, true).state().size(), 3u);  // m, v, steps
+  EXPECT_EQ(Optimizer(trained, OptimizerKind::adamw, true).state().size(), 3u);  // m, v, steps
   EXPECT_THROW(select_trainable(parameters, "nothing"), ConfigError);
   EXPECT_THROW(select_trainable(parameters, "("), ConfigError);
 }
@@ -77,15 +77,15 @@ TEST(Optimizer, StateRoundTripContinuesBitForBit) {
     }
   };
   const NamedTensors whole = two_parameters();
-  Optimizer first(whole, false);
+  Optimizer first(whole, OptimizerKind::adamw, false);
   run(first, whole, 0, 10);
 
   const NamedTensors half = two_parameters();
-  Optimizer before(half, false);
+  Optimizer before(half, OptimizerKind::adamw, false);
   run(before, half, 0, 5);
   NamedTensors copy = two_parameters();
   copy_by_name(copy, half);
-  Optimizer after(copy, false);
+  Optimizer after(copy, OptimizerKind::adamw, false);
   after.load_state(before.state());
   run(after, copy, 5, 10);
   for (size_t i = 0; i < whole.size(); ++i) EXPECT_TRUE(at::equal(whole[i].second, copy[i].second));
@@ -93,7 +93,7 @@ TEST(Optimizer, StateRoundTripContinuesBitForBit) {
 
 TEST(Optimizer, AverageScopeLendsTheAverageAndGivesBack) {
   const NamedTensors parameters = two_parameters();
-  Optimizer optimizer(parameters, true);
+  Optimizer optimizer(parameters, OptimizerKind::adamw, true);
   for (const auto& [name, p] : parameters) at::Tensor(p).mutable_grad() = at::ones_like(p);
   optimizer.step(OptimConfig{}, 0.1, 1);
   const at::Tensor trained = parameters[0].second.detach().clone();
@@ -108,7 +108,8 @@ TEST(Optimizer, AverageScopeLendsTheAverageAndGivesBack) {
 TEST(Optimizer, GradientNormIsTheNormOverAll) {
   const NamedTensors parameters = two_parameters();
   for (const auto& [name, p] : parameters) at::Tensor(p).mutable_grad() = at::full_like(p, 2);
-  EXPECT_NEAR(Optimizer(parameters, false).gradient_norm(), 2 * std::sqrt(35 + 13), 1e-9);
+  EXPECT_NEAR(Optimizer(parameters, OptimizerKind::adamw, false).gradient_norm(),
+              2 * std::sqrt(35 + 13), 1e-9);
 }
 
 TEST(Schedule, WarmsUpThenDecays) {

@@ -50,9 +50,9 @@ void run(const std::string& case_path, const std::string& result_path) {
   const at::Tensor output = model.forward(latents, file.load("in.time"), text_states);
   (output * file.load("in.weight").to(type)).sum().backward();
 
-  std::vector<std::pair<std::string, at::Tensor>> results{{"output", output.detach()},
-                                                          {"grad.in.latents", latents.grad()},
-                                                          {"grad.in.text", text_states.grad()}};
+  NamedTensors results{{"output", output.detach()},
+                       {"grad.in.latents", latents.grad()},
+                       {"grad.in.text", text_states.grad()}};
   for (const auto& [name, parameter] : model.parameters()) {
     check(parameter.grad().defined(), "a gradient for every parameter, none for ", name);
     results.emplace_back("grad.model." + name, parameter.grad().contiguous());

@@ -36,7 +36,7 @@ std::string heaviest_source(const StageConfig& stage) {
 }
 
 // One full step, as a trainer does it with the data at hand: forward, loss, backward, clipped
-// AdamW.
+// update.
 void bench_step(const StepOptions& options) {
   const Config config = load_config(options.path, options.overrides);
   const Machine machine(config.mesh);
@@ -55,7 +55,7 @@ void bench_step(const StepOptions& options) {
   VideoTransformer model(wan, config.run.seed);
   model.to(machine.device());
   model.set_compute(machine.compute_type());
-  Optimizer optimizer(model.parameters(), false);
+  Optimizer optimizer(model.parameters(), parse_optimizer_kind(config.optim.kind), false);
 
   const std::vector<int64_t> shape{batch, codec.channels(), grid.frames, grid.height, grid.width};
   const auto random = [&](at::IntArrayRef sizes, uint64_t key) {
@@ -80,11 +80,7 @@ void bench_step(const StepOptions& options) {
   }
   std::nth_element(seconds.begin(), seconds.begin() + seconds.size() / 2, seconds.end());
   const double median = seconds[seconds.size() / 2];
-  Geometry cost{wan.layers,           wan.heads * wan.head_dim, wan.ffn_dim,
-                wan.freq_dim,         config.text.length,       text_dim,
-                config.codec.spatial, config.codec.temporal,    wan.patch,
-                wan.in_channels,      wan.cross_attn_norm};
-  const double flops = batch * training_flops(cost, found->shape);
+  const double flops = batch * training_flops(geometry(config, wan), found->shape);
   if (!options.json) {
     fmt::print("{}: {:.1f} ms per step of {} samples, {:.2f} steps/s, {:.1f} GFLOP/s\n",
                found->name, median * 1e3, batch, 1 / median, flops / median * 1e-9);

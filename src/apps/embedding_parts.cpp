@@ -1,8 +1,6 @@
 // Builds the embedding stage's parts.
 #include "apps/embedding_parts.h"
 
-#include "model/config.h"
-
 namespace pendulum {
 namespace {
 
@@ -22,12 +20,16 @@ EmbeddingParts::EmbeddingParts(const Config& config)
       embedder(codec, text_encoder, cache.get()) {}
 
 Geometry geometry(const Config& config, const EmbeddingParts& parts) {
-  const WanConfig wan = wan_config(config.model, parts.codec.channels(), parts.text_encoder.dim());
+  return geometry(config,
+                  wan_config(config.model, parts.codec.channels(), parts.text_encoder.dim()));
+}
+
+Geometry geometry(const Config& config, const WanConfig& wan) {
   return {.layers = wan.layers,
           .width = wan.heads * wan.head_dim,
           .ffn_dim = wan.ffn_dim,
           .freq_dim = wan.freq_dim,
-          .text_length = parts.text_encoder.length(),
+          .text_length = config.text.length,
           .text_dim = wan.text_dim,
           .spatial = config.codec.spatial,
           .temporal = config.codec.temporal,

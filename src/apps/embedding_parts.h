@@ -8,6 +8,7 @@
 #include "embed/embedder.h"
 #include "embed/embedding_cache.h"
 #include "embed/text_encoder.h"
+#include "model/config.h"
 #include "pendulum/cost.h"
 
 namespace pendulum {
@@ -23,5 +24,6 @@ struct EmbeddingParts {
 
 // What the plan's cost model needs to know of model, codec and text encoder.
 Geometry geometry(const Config& config, const EmbeddingParts& parts);
+Geometry geometry(const Config& config, const WanConfig& wan);
 
 }  // namespace pendulum

@@ -47,7 +47,7 @@ int train(const TrainOptions& options) {
   model.to(machine.device());
   model.set_compute(machine.compute_type());
   Optimizer optimizer(select_trainable(model.parameters(), config.model.trainable),
-                      keeps_average(config));
+                      parse_optimizer_kind(config.optim.kind), keeps_average(config));
 
   Trainer trainer({config, plan, sources, embedding.embedder, machine.world(), model, optimizer,
                    folder.path(), machine.stop_signal()});

@@ -33,6 +33,7 @@ class Checks {
       batches(stage);
       shape(stage);
       objective(stage.objective, at(stage, "objective"));
+      optimizer(stage);
     }
     objective(config_.objective, "objective");
   }
@@ -170,6 +171,14 @@ class Checks {
   void objective(const ObjectiveConfig& objective, const std::string& path) const {
     if (objective.per_token && !config_.model.per_token_time) {
       refuse(path + ".per_token", "needs model.per_token_time: true");
+    }
+  }
+
+  // The optimiser's state is handed from stage to stage.
+  void optimizer(const StageConfig& stage) const {
+    if (stage.optim.kind != config_.optim.kind) {
+      refuse(at(stage, "optim.kind"), "expected ", config_.optim.kind,
+             ", the kind of the whole run, found ", stage.optim.kind);
     }
   }
 

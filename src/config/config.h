@@ -111,6 +111,8 @@ struct OptimConfig {
   std::vector<double> betas{0.9, 0.99};
   double eps = 1e-8;
   double weight_decay = 0.01;
+  double muon_momentum = 0.95;
+  double muon_rms = 0.2;  // of a matrix's update, in units of lr
   Steps warmup{0};
   std::string schedule = "constant";
   double final_lr = 0.0;  // share of lr at the end of the stage

@@ -114,7 +114,10 @@ void fields(V& v, ObjectiveConfig& c) {
 
 template <class V>
 void fields(V& v, OptimConfig& c) {
-  v(c.kind, {.key = "kind", .choices = {"adamw"}, .help = "`adamw`: arXiv 1711.05101."});
+  v(c.kind, {.key = "kind",
+             .choices = {"adamw", "muon"},
+             .help = "`adamw`: arXiv 1711.05101. `muon`: the blocks' matrices by Muon (Jordan et "
+                     "al. 2024), the rest by AdamW; the same in all stages."});
   v(c.lr, {.key = "lr", .range = above(0), .help = "Learning rate after warm-up."});
   v(c.betas,
     {.key = "betas",
@@ -129,6 +132,14 @@ void fields(V& v, OptimConfig& c) {
     {.key = "weight_decay",
      .range = at_least(0),
      .help = "Decoupled decay per step, times lr; of matrices, not of biases and norms."});
+  v(c.muon_momentum, {.key = "muon_momentum",
+                      .range = {.low = 0, .high = 1, .open_high = true},
+                      .help = "`muon`: decay of the momentum (Jordan et al. 2024: 0.95)."});
+  v(c.muon_rms, {.key = "muon_rms",
+                 .range = above(0),
+                 .unit = "lr",
+                 .help = "`muon`: root mean square of a matrix's update. 0.2: AdamW's rates serve "
+                         "(arXiv 2502.16982)."});
   v(c.warmup,
     {.key = "warmup", .help = "Linear rise of the rate from 0 at the beginning of each stage."});
   v(c.schedule, {.key = "schedule",

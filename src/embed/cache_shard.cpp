@@ -34,8 +34,7 @@ int64_t count_of(const std::vector<int64_t>& shape) {
   return count;
 }
 
-void write_file(const std::string& path,
-                const std::vector<std::pair<std::string, at::Tensor>>& records) {
+void write_file(const std::string& path, const NamedTensors& records) {
   nlohmann::json table = nlohmann::json::array();
   std::vector<float> values;
   for (const auto& [key, tensor] : records) {
@@ -59,8 +58,7 @@ void write_file(const std::string& path,
 
 }  // namespace
 
-void write_cache_shard(const std::string& path,
-                       const std::vector<std::pair<std::string, at::Tensor>>& records) {
+void write_cache_shard(const std::string& path, const NamedTensors& records) {
   publish_file(path, [&](const std::string& temporary) {
     write_file(temporary, records);
     const Hdf5File written = Hdf5File::open(temporary);

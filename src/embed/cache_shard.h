@@ -6,10 +6,10 @@
 #include <cstdint>
 #include <string>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
 #include "data/hdf5_file.h"
+#include "safetensors/named_tensors.h"
 
 namespace pendulum {
 
@@ -27,8 +27,7 @@ inline constexpr int64_t kMaxShardBytes = 256 << 20;
 // Writes under the publish protocol and reads every record back before the file gets its name.
 // Tensors are fp32, contiguous, on the CPU. Error or DataError where that fails; there is no file
 // then.
-void write_cache_shard(const std::string& path,
-                       const std::vector<std::pair<std::string, at::Tensor>>& records);
+void write_cache_shard(const std::string& path, const NamedTensors& records);
 
 // DataError names the path and what is wrong: damaged bytes, another format.
 CacheTable read_cache_table(const Hdf5File& shard);

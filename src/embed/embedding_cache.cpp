@@ -164,7 +164,7 @@ void EmbeddingCache::put(const std::string& key, const at::Tensor& tensor) {
 void EmbeddingCache::flush() {
   const std::lock_guard one_at_a_time(flush_mutex_);
   std::string path;
-  std::vector<std::pair<std::string, at::Tensor>> records;
+  NamedTensors records;
   {
     const std::lock_guard lock(mutex_);
     if (pending_.empty()) return;

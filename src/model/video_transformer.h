@@ -5,11 +5,11 @@
 #include <cstdint>
 #include <map>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "model/config.h"
 #include "model/tokens.h"
+#include "safetensors/named_tensors.h"
 
 namespace pendulum {
 
@@ -53,7 +53,7 @@ class VideoTransformer {
 
   // Leaves that want gradients, in diffusers' order and under its names. Writing into them is seen
   // by the next forward.
-  const std::vector<std::pair<std::string, at::Tensor>>& parameters() const { return parameters_; }
+  const NamedTensors& parameters() const { return parameters_; }
   int64_t parameter_count() const;
 
   // Overwrites every parameter. DataError names the first tensor that is missing, unknown or of
@@ -82,7 +82,7 @@ class VideoTransformer {
 
   WanConfig config_;
   at::ScalarType compute_;
-  std::vector<std::pair<std::string, at::Tensor>> parameters_;
+  NamedTensors parameters_;
 
   // The same tensors by their role.
   at::Tensor table_;  // (1, 2, D): shift and scale of the last norm

@@ -9,8 +9,6 @@
 namespace pendulum {
 namespace {
 
-using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
-
 // Parameters that one product reads together share a storage: "blocks.3.attn1.to_k.bias" ->
 // "blocks.3.attn1 bias". A cross-attention's query reads other inputs and stands alone. Empty:
 // alone.

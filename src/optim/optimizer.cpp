@@ -1,4 +1,4 @@
-// The optimiser over named tensors; the arithmetic is the fused kernel's.
+// The optimiser over named tensors; AdamW's arithmetic is the fused kernel's.
 #include "optim/optimizer.h"
 
 #include <ATen/ATen.h>
@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "ops/adamw.h"
+#include "optim/muon.h"
 
 namespace pendulum {
 namespace {
@@ -27,7 +28,18 @@ bool decays(const std::string& name, const at::Tensor& parameter) {
   return parameter.dim() >= 2 && name.find("scale_shift_table") == std::string::npos;
 }
 
+// What Muon is for: matrices between hidden states. What reads inputs or writes outputs has rows or
+// columns of its own scale.
+bool is_hidden_matrix(const std::string& name, const at::Tensor& parameter) {
+  return parameter.dim() == 2 && name.starts_with("blocks.");
+}
+
 }  // namespace
+
+OptimizerKind parse_optimizer_kind(const std::string& name) {
+  check(name == "adamw" || name == "muon", "optim.kind is adamw or muon, not ", name);
+  return name == "muon" ? OptimizerKind::muon : OptimizerKind::adamw;
+}
 
 NamedTensors select_trainable(const NamedTensors& parameters, const std::string& pattern) {
   NamedTensors selected;
@@ -65,13 +77,15 @@ void copy_by_name(const NamedTensors& to, const NamedTensors& from) {
   }
 }
 
-Optimizer::Optimizer(NamedTensors trained, bool has_average)
+Optimizer::Optimizer(NamedTensors trained, OptimizerKind kind, bool has_average)
     : trained_(std::move(trained)),
       first_moment_(zeros_like(trained_)),
-      second_moment_(zeros_like(trained_)),
       steps_(at::zeros({}, at::kLong)) {
   for (const auto& [name, parameter] : trained_) {
     check(parameter.scalar_type() == at::kFloat, "master weights are fp32: ", name);
+    by_muon_.push_back(kind == OptimizerKind::muon && is_hidden_matrix(name, parameter));
+    second_moment_.emplace_back(
+        name, by_muon_.back() ? at::Tensor() : at::zeros_like(parameter.detach()));
     if (has_average) average_.emplace_back(name, parameter.detach().clone());
   }
 }
@@ -88,13 +102,18 @@ void Optimizer::step(const OptimConfig& config, double lr, double scale) {
   const int64_t step = steps_.item<int64_t>() + 1;
   steps_.fill_(step);
   std::vector<AdamwTensors> decayed, free;
+  std::vector<MuonTensors> matrices;
   for (size_t i = 0; i < trained_.size(); ++i) {
     const auto& [name, parameter] = trained_[i];
     if (!parameter.grad().defined()) continue;
+    const at::Tensor average = average_.empty() ? at::Tensor() : average_[i].second;
+    if (by_muon_[i]) {
+      matrices.push_back({parameter.detach(), parameter.grad(), first_moment_[i].second, average});
+      continue;
+    }
     (decays(name, parameter) ? decayed : free)
         .push_back({parameter.detach(), parameter.grad().contiguous(), first_moment_[i].second,
-                    second_moment_[i].second,
-                    average_.empty() ? at::Tensor() : average_[i].second});
+                    second_moment_[i].second, average});
   }
   AdamwSettings settings{.lr = lr,
                          .beta1 = config.betas[0],
@@ -107,6 +126,12 @@ void Optimizer::step(const OptimConfig& config, double lr, double scale) {
   adamw_step(decayed, settings);
   settings.weight_decay = 0;
   adamw_step(free, settings);
+  muon_step(matrices, {.lr = lr,
+                       .momentum = config.muon_momentum,
+                       .rms = config.muon_rms,
+                       .weight_decay = config.weight_decay,
+                       .gradient_scale = scale,
+                       .ema = config.ema});
 }
 
 void Optimizer::zero_gradients() {
@@ -116,7 +141,9 @@ void Optimizer::zero_gradients() {
 NamedTensors Optimizer::state() const {
   NamedTensors out;
   for (const auto& [name, tensor] : first_moment_) out.emplace_back("m." + name, tensor);
-  for (const auto& [name, tensor] : second_moment_) out.emplace_back("v." + name, tensor);
+  for (const auto& [name, tensor] : second_moment_) {
+    if (tensor.defined()) out.emplace_back("v." + name, tensor);
+  }
   out.emplace_back("steps", steps_);
   return out;
 }

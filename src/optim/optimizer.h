@@ -1,30 +1,33 @@
-// AdamW with decay groups, a trainable mask, clipping by global norm and an exponential moving
-// average.
+// AdamW or Muon with decay groups, a trainable mask, clipping by global norm and an exponential
+// moving average.
 #pragma once
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "config/config.h"
+#include "safetensors/named_tensors.h"
 
 namespace pendulum {
-
-using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
 // Those of `parameters` whose whole name the regular expression matches; the others get
 // requires_grad off. ConfigError where the pattern is no regular expression or matches nothing.
 NamedTensors select_trainable(const NamedTensors& parameters, const std::string& pattern);
 
-// Updates fp32 parameters in place (Loshchilov and Hutter, arXiv 1711.05101). Moments and average
-// exist for the trained parameters alone. Weight decay acts on matrices, not on biases, norms and
-// modulation tables.
+enum class OptimizerKind { adamw, muon };
+OptimizerKind parse_optimizer_kind(const std::string& name);
+
+// Updates fp32 parameters in place: all by AdamW (Loshchilov and Hutter, arXiv 1711.05101), or the
+// blocks' matrices by Muon (optim/muon.h) and the rest by AdamW. Moments and average exist for the
+// trained parameters alone. Weight decay acts on matrices, not on biases, norms and modulation
+// tables.
 class Optimizer {
  public:
-  // has_average: whether an average is kept (its rate may change from stage to stage).
-  Optimizer(NamedTensors trained, bool has_average);
+  // The kind belongs to the whole run, as the state does. has_average: whether an average is kept
+  // (its rate may change from stage to stage).
+  Optimizer(NamedTensors trained, OptimizerKind kind, bool has_average);
 
   // Norm over all gradients, sums in fp64. Parameters without a gradient count as zero.
   double gradient_norm() const;
@@ -37,7 +40,8 @@ class Optimizer {
   const NamedTensors& parameters() const { return trained_; }
   const NamedTensors& average() const { return average_; }  // aligned with parameters(), or empty
 
-  // All that changes during training besides the parameters: "m.<name>", "v.<name>" and "steps".
+  // All that changes during training besides the parameters: "m.<name>", "v.<name>" (not of what
+  // Muon updates) and "steps".
   NamedTensors state() const;
   // Error names a tensor that is missing or of another shape.
   void load_state(const NamedTensors& state);
@@ -45,7 +49,9 @@ class Optimizer {
 
  private:
   NamedTensors trained_;
-  NamedTensors first_moment_, second_moment_;
+  std::vector<bool> by_muon_;  // aligned with trained_
+  NamedTensors first_moment_;
+  NamedTensors second_moment_;  // undefined where Muon updates
   NamedTensors average_;
   at::Tensor steps_;  // int64 scalar
 };

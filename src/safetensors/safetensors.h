@@ -5,14 +5,12 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "safetensors/header.h"
+#include "safetensors/named_tensors.h"
 
 namespace pendulum {
-
-using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
 // An open file, whose header has been read and checked. Tensors are read one by one when asked for,
 // each into memory of its own: a file that shrinks meanwhile gives a DataError, where a memory map
