@@ -11,7 +11,7 @@
 namespace pendulum {
 namespace {
 
-constexpr int kVersion = 1;  // raise it with every change of a latent's values
+constexpr int kVersion = 2;  // raise it with every change of a latent's values
 
 bool is_power_of_two(int n) { return n > 0 && std::has_single_bit(static_cast<unsigned>(n)); }
 
