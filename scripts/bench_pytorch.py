@@ -21,7 +21,8 @@ WARM_UP_STEPS = 2
 
 def measure_pendulum(config, stage, steps):
     """What `pendulum bench step` prints for a stage: the speed, and the sizes that PyTorch gets."""
-    command = [PROGRAM, "bench", "step", config, "--stage", stage, "--steps", str(steps), "--json"]
+    # Both sides update by AdamW, whatever the configuration trains with.
+    command = [PROGRAM, "bench", "step", config, "--stage", stage, "--steps", str(steps), "--json", "--set", "optim.kind=adamw"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         sys.exit(f"bench-pytorch: '{' '.join(command)}' failed:\n{result.stderr.strip()}")

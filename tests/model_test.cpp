@@ -75,7 +75,7 @@ TEST(WanConfig, FieldsLieOverThePreset) {
   const WanConfig config = wan_config(model, 12, 384);
   EXPECT_EQ(config.layers, 3);
   EXPECT_EQ(config.heads, 4);
-  EXPECT_EQ(config.dim(), 160);
+  EXPECT_EQ(config.dim(), 128);
   EXPECT_EQ(config.patch, (std::array<int, 3>{1, 1, 1}));
   EXPECT_EQ(config.in_channels, 12);
   EXPECT_EQ(config.text_dim, 384);

@@ -14,7 +14,7 @@ namespace {
 // 256 in all of them. Wan 2.2's 5B was trained with one time per token (model.per_token_time).
 const std::vector<std::pair<std::string, WanConfig>>& presets() {
   static const std::vector<std::pair<std::string, WanConfig>> table{
-      {"wan-tiny", {.layers = 6, .heads = 4, .head_dim = 40, .ffn_dim = 640, .freq_dim = 256}},
+      {"wan-tiny", {.layers = 4, .heads = 4, .head_dim = 32, .ffn_dim = 512, .freq_dim = 256}},
       {"wan-2.1-1.3b",
        {.layers = 30, .heads = 12, .head_dim = 128, .ffn_dim = 8960, .freq_dim = 256}},
       {"wan-2.1-14b",
