@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <bit>
+#include <limits>
 #include <memory>
 
 #include "compare.h"
@@ -10,6 +11,7 @@
 #include "kernels/bias_gelu.h"
 #include "kernels/column_sum.h"
 #include "kernels/gated_residual.h"
+#include "kernels/merge_attention.h"
 #include "kernels/norm_modulate.h"
 #include "kernels/qk_norm_rotary.h"
 
@@ -303,6 +305,35 @@ TEST_F(CudaTest, SumOfSquares) {
   for (const double s : host) sum += s;
   const double expected = sum_of_squares(x.data(), 0, 300001);
   EXPECT_LE(std::abs(sum - expected), 300001 * 0x1p-52 * expected);
+}
+
+template <class T>
+void check_merge_attention(const MergeAttentionSizes& s) {
+  const int64_t rows = s.batch * s.queries * s.heads;
+  Values merged(rows * s.head_dim, 0.0F);
+  Values log_sum_exp(rows, -std::numeric_limits<float>::infinity());
+  Device<float> d_merged(merged), d_log_sum_exp(log_sum_exp);
+  for (const uint64_t block : {1, 2, 3}) {
+    const Values part = rounded<T>(random_values<float>(rows * s.head_dim, block));
+    const Values statistic = random_values<float>(rows, 10 + block, 5, -90);
+    merge_attention(merged.data(), log_sum_exp.data(), part.data(), statistic.data(), s, 0, rows);
+    Device<T> d_part(part);
+    Device<float> d_statistic(statistic);
+    merge_attention_cuda<T>(d_merged.data(), d_log_sum_exp.data(), d_part.data(),
+                            d_statistic.data(), s, nullptr);
+  }
+  // Weights are exponentials of differences up to 10, so off by 10 roundings.
+  expect_close<float>(d_merged.values(), merged, 30);
+  expect_close<float>(d_log_sum_exp.values(), log_sum_exp, 4);
+}
+
+TEST_F(CudaTest, MergeAttention) {
+  for (const MergeAttentionSizes& s :
+       {MergeAttentionSizes{1, 1, 1, 4}, MergeAttentionSizes{2, 65, 12, 128},
+        MergeAttentionSizes{1, 239, 5, 40}, MergeAttentionSizes{1, 7, 3, 260}}) {
+    check_merge_attention<float>(s);
+    check_merge_attention<bf16>(s);
+  }
 }
 
 }  // namespace

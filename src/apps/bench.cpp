@@ -112,6 +112,7 @@ void bench_step(const StepOptions& options) {
 void add_bench(CLI::App& app) {
   CLI::App* bench = app.add_subcommand("bench", "measure speed on this machine");
   bench->require_subcommand(1);
+  add_bench_attention(*bench);
   auto options = std::make_shared<StepOptions>();
   CLI::App* step =
       bench->add_subcommand("step", "forward, backward and update of the model at a stage's shape");

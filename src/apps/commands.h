@@ -19,6 +19,7 @@ void add_sample(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_export(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_bench_attention(CLI::App& bench);  // one of the things to measure
 void add_config(CLI::App& app);
 
 // CONFIG and --set, as train, plan, bench and config take them.

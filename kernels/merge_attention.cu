@@ -1,0 +1,55 @@
+// Merging of partial attention on a GPU: a warp per row, four elements a lane at a time.
+#include "kernels/launch.h"
+#include "kernels/merge_attention.h"
+
+namespace pendulum::kernels {
+namespace {
+
+template <class T>
+__global__ void merge_kernel(float* merged, float* log_sum_exp, const T* part,
+                             const float* part_log_sum_exp, MergeAttentionSizes sizes,
+                             int64_t rows) {
+  const int64_t row = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
+  if (row >= rows) return;
+  const int64_t head = row % sizes.heads;
+  const int64_t query = row / sizes.heads % sizes.queries;
+  const int64_t batch = row / sizes.heads / sizes.queries;
+  const int64_t statistic = (batch * sizes.heads + head) * sizes.queries + query;
+  const float before = log_sum_exp[statistic];
+  const float added = part_log_sum_exp[statistic];
+  if (added == -INFINITY) return;
+  // fmaxf drops a NaN, the difference keeps it.
+  const float whole = fmaxf(before, added) + log1pf(expf(-fabsf(before - added)));
+  const float keep = expf(before - whole);
+  const float take = expf(added - whole);
+  for (int64_t j = threadIdx.x % 32 * 4; j < sizes.head_dim; j += 128) {
+    Four to = load_four(merged + row * sizes.head_dim + j);
+    const Four from = load_four(part + row * sizes.head_dim + j);
+    for (int i = 0; i < 4; ++i) to.v[i] = to.v[i] * keep + from.v[i] * take;
+    store_four(merged + row * sizes.head_dim + j, to);
+  }
+  __syncwarp();  // every lane has read the statistic before it changes
+  if (threadIdx.x % 32 == 0) log_sum_exp[statistic] = whole;
+}
+
+}  // namespace
+
+template <class T>
+void merge_attention_cuda(float* merged, float* log_sum_exp, const T* part,
+                          const float* part_log_sum_exp, const MergeAttentionSizes& sizes,
+                          Stream stream) {
+  const int64_t rows = sizes.batch * sizes.queries * sizes.heads;
+  if (rows * sizes.head_dim == 0) return;
+  require(sizes.head_dim % 4 == 0, "head_dim in multiples of 4");
+  const unsigned blocks = blocks_for((rows * 32 + kThreads - 1) / kThreads);
+  merge_kernel<<<blocks, kThreads, 0, stream>>>(merged, log_sum_exp, part, part_log_sum_exp, sizes,
+                                                rows);
+  check_launch("merge_attention");
+}
+
+template void merge_attention_cuda(float*, float*, const float*, const float*,
+                                   const MergeAttentionSizes&, Stream);
+template void merge_attention_cuda(float*, float*, const bf16*, const float*,
+                                   const MergeAttentionSizes&, Stream);
+
+}  // namespace pendulum::kernels

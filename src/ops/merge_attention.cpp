@@ -1,0 +1,53 @@
+// Merging of partial attention on tensors.
+#include "ops/merge_attention.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <limits>
+
+#include "core/error.h"
+#include "kernels/merge_attention.h"
+#include "ops/launch.h"
+
+namespace pendulum {
+
+AttentionOutput empty_attention(const at::Tensor& query) {
+  const auto wide = query.options().dtype(at::promote_types(query.scalar_type(), at::kFloat));
+  return {at::zeros(query.sizes(), wide), at::full({query.size(0), query.size(2), query.size(1)},
+                                                   -std::numeric_limits<double>::infinity(), wide)};
+}
+
+void merge_attention(const AttentionOutput& merged, const AttentionOutput& part) {
+  check(merged.out.is_contiguous() && merged.log_sum_exp.is_contiguous() &&
+            part.out.sizes() == merged.out.sizes() &&
+            part.log_sum_exp.sizes() == merged.log_sum_exp.sizes(),
+        "a part shaped as the whole, found ", part.out.sizes(), " for ", merged.out.sizes());
+  const kernels::MergeAttentionSizes sizes{merged.out.size(0), merged.out.size(1),
+                                           merged.out.size(2), merged.out.size(3)};
+  const at::Tensor statistic = part.log_sum_exp.to(merged.log_sum_exp.scalar_type()).contiguous();
+  if (merged.out.is_cuda()) {
+#ifdef PENDULUM_CUDA
+    const at::Tensor out = part.out.contiguous();
+    with_cuda_element(out, [&]<class T>(T) {
+      kernels::merge_attention_cuda<T>(pointer<float>(merged.out),
+                                       pointer<float>(merged.log_sum_exp), const_pointer<T>(out),
+                                       const_pointer<float>(statistic), sizes, current_stream(out));
+    });
+#else
+    check(false, "a build with CUDA for a tensor on ", merged.out.device());
+#endif
+    return;
+  }
+  const at::Tensor out = part.out.to(merged.out.scalar_type()).contiguous();
+  with_element(out, [&]<class T>(T) {
+    at::parallel_for(0, sizes.batch * sizes.queries * sizes.heads, row_grain(sizes.head_dim),
+                     [&](int64_t begin, int64_t end) {
+                       kernels::merge_attention<T>(
+                           pointer<T>(merged.out), pointer<T>(merged.log_sum_exp),
+                           const_pointer<T>(out), const_pointer<T>(statistic), sizes, begin, end);
+                     });
+  });
+}
+
+}  // namespace pendulum

@@ -1,0 +1,16 @@
+// Puts attention over blocks of keys together, as ring attention gets it.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include "ops/attention.h"
+
+namespace pendulum {
+
+// Nothing merged yet for queries like `query` (B, N, H, d): output zero, log-sum-exp -infinity,
+// both fp32 or of the query's type if that is wider.
+AttentionOutput empty_attention(const at::Tensor& query);
+
+// Adds the attention of the same queries over another block of keys, in place. No graph.
+void merge_attention(const AttentionOutput& merged, const AttentionOutput& part);
+
+}  // namespace pendulum

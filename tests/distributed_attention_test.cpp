@@ -1,0 +1,117 @@
+// Attention over several ranks, as threads of one process.
+#include "attention/distributed_attention.h"
+
+#include <ATen/Context.h>
+
+#include "attention_cases.h"
+#include "comm/loopback.h"
+#include "core/error.h"
+
+namespace pendulum {
+namespace {
+
+// Memory that nobody wrote is NaN: a receive buffer that is read too early shows.
+class DistributedAttention : public testing::Test {
+ protected:
+  void SetUp() override {
+    at::globalContext().setDeterministicAlgorithms(true, true);
+    at::globalContext().setDeterministicFillUninitializedMemory(true);
+    ASSERT_TRUE(std::isnan(at::empty({1}, at::kFloat).item<float>()));
+  }
+  void TearDown() override { at::globalContext().setDeterministicAlgorithms(false, false); }
+
+  static void on_ranks(const std::vector<int>& sizes, const AttentionCase& c) {
+    for (const int ranks : sizes)
+      run_loopback(ranks, [&](Communicator& group) { check_all_layouts(group, c); });
+  }
+};
+
+TEST_F(DistributedAttention, EqualsOneRankInEveryLayout) {
+  on_ranks({1, 2, 3, 4, 8}, {.heads = 24});
+  on_ranks({16}, {.batch = 1, .tokens = 53, .heads = 16, .head_dim = 8});
+}
+
+TEST_F(DistributedAttention, TakesAnyNumberOfTokens) {
+  // Fewer tokens than ranks: some hold padding alone.
+  for (const int64_t tokens : {1, 2, 5, 8, 9, 64, 67}) on_ranks({4}, {.tokens = tokens});
+}
+
+TEST_F(DistributedAttention, SinglePrecisionIsAsGoodAsOneRank) {
+  for (const int64_t tokens : {64, 192, 1000, 1216})
+    on_ranks({2, 4},
+             {.batch = 1, .tokens = tokens, .heads = 4, .head_dim = 32, .type = at::kFloat});
+}
+
+TEST_F(DistributedAttention, Bfloat16IsAsGoodAsOneRank) {
+  on_ranks({2, 3, 4, 8}, {.tokens = 130, .heads = 12, .type = at::kBFloat16});
+}
+
+TEST_F(DistributedAttention, LogSumExpMayBeFarFromZero) {
+  for (const double shift : {-100.0, 100.0}) {
+    on_ranks({4}, {.shift = shift});
+    on_ranks({4}, {.tokens = 192, .type = at::kFloat, .shift = shift});
+  }
+}
+
+// Partial sums are merged in fp32 however many there are.
+TEST_F(DistributedAttention, ErrorDoesNotGrowWithTheRing) {
+  const AttentionCase c{.batch = 1, .tokens = 1024, .heads = 2, .head_dim = 32, .type = at::kFloat};
+  const auto inputs = attention_inputs(c);
+  const auto exact = exact_attention(inputs);
+  const auto error_of = [&](int ranks) {
+    std::vector<std::vector<double>> squares(ranks, std::vector<double>(4));
+    run_loopback(ranks, [&](Communicator& members) {
+      SequenceGroup group(members, 1);
+      const auto found = shards_of_attention(members, group, c, inputs);
+      const auto want = real_shards(exact, members.rank(), group.tokens_per_rank(c.tokens));
+      for (size_t i = 0; i < 4; ++i)
+        squares[members.rank()][i] =
+            (found[i].to(at::kDouble) - want[i]).square().sum().item<double>();
+    });
+    std::vector<double> sums(4);
+    for (const auto& rank : squares) {
+      for (size_t i = 0; i < 4; ++i) sums[i] += rank[i];
+    }
+    return sums;
+  };
+  const auto two = error_of(2), eight = error_of(8);
+  for (size_t i = 0; i < 4; ++i) EXPECT_LE(std::sqrt(eight[i] / two[i]), 1.5) << i;
+}
+
+TEST_F(DistributedAttention, SendsWhatTheFormulasSay) {
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    for (const int ranks : {1, 4, 8}) {
+      run_loopback(ranks, [&](Communicator& members) {
+        for (const int u : {1, 2, 4}) {
+          if (members.size() % u == 0) check_traffic(members, u, {.tokens = 40, .type = type});
+        }
+      });
+    }
+  }
+}
+
+TEST(SequenceGroup, ChoosesTheLargestUlyssesPart) {
+  EXPECT_EQ(ulysses_part(8, 12), 4);
+  EXPECT_EQ(ulysses_part(8, 24), 8);
+  EXPECT_EQ(ulysses_part(8, 40), 8);
+  EXPECT_EQ(ulysses_part(6, 4), 2);
+  EXPECT_EQ(ulysses_part(7, 12), 1);
+}
+
+TEST(SequenceGroup, RefusesWhatDoesNotDivide) {
+  run_loopback(4, [](Communicator& members) {
+    EXPECT_THROW(SequenceGroup(members, 3), ConfigError);
+    SequenceGroup group(members, 4);
+    const at::Tensor x = at::zeros({1, 2, 6, 8});
+    try {
+      distributed_attention(x, x, x, group, 8);
+      ADD_FAILURE() << "6 heads on a Ulysses part of 4";
+    } catch (const ConfigError& e) {
+      EXPECT_NE(std::string(e.what()).find("2 is the largest that does"), std::string::npos)
+          << e.what();
+    }
+  });
+}
+
+}  // namespace
+}  // namespace pendulum
