@@ -4,11 +4,13 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <functional>
 #include <limits>
 #include <thread>
+#include <vector>
 
 #include "attention/distributed_attention.h"
 #include "core/random.h"

@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/random.h"
@@ -34,9 +35,9 @@ at::Tensor reference(const at::Tensor& matrices) {
   return at::matmul(u * iterated(s / norm).unsqueeze(-2), vh);
 }
 
-const std::vector<std::vector<int64_t>> kShapes{{1, 1, 1},     {1, 1, 7},   {2, 7, 1},
-                                                {3, 5, 3},     {2, 31, 97}, {1, 64, 64},
-                                                {2, 128, 512}, {1, 97, 13}};
+const std::vector<std::vector<int64_t>> kShapes{
+    {1, 1, 1},   {1, 1, 7},     {2, 7, 1},   {3, 5, 3}, {2, 31, 97},
+    {1, 64, 64}, {2, 128, 512}, {1, 97, 13}, {1, 5, 3}, {1, 31, 97}};
 
 TEST(Muon, OrthogonaliseActsOnSingularValuesAlone) {
   for (const auto& shape : kShapes) {
@@ -60,12 +61,12 @@ TEST(Muon, SingularValuesEndNearOne) {
 
 // Matrices of several shapes at once, two steps, so that momentum, decay and average show.
 TEST(Muon, EqualsTheTextbookInDoublePrecision) {
-  const MuonSettings settings{.lr = 0.01,
-                              .momentum = 0.9,
-                              .rms = 0.3,
-                              .weight_decay = 0.1,
-                              .gradient_scale = 0.5,
-                              .ema = 0.8};
+  MuonSettings settings{.lr = 0.01,
+                        .momentum = 0.9,
+                        .rms = 0.3,
+                        .weight_decay = 0.1,
+                        .gradient_scale = 0.5,
+                        .ema = 0.8};
   std::vector<MuonTensors> tensors;
   std::vector<at::Tensor> p, m, e;
   for (size_t i = 0; i < kShapes.size(); ++i) {
@@ -78,7 +79,7 @@ TEST(Muon, EqualsTheTextbookInDoublePrecision) {
   for (uint64_t step = 0; step < 2; ++step) {
     for (size_t i = 0; i < tensors.size(); ++i) {
       tensors[i].gradient = random(kShapes[i], 200 + 10 * step + i)[0];
-      const at::Tensor g = tensors[i].gradient.to(at::kDouble) * 0.5;
+      const at::Tensor g = tensors[i].gradient.to(at::kDouble) * settings.gradient_scale;
       m[i] = 0.9 * m[i] + 0.1 * g;
       const at::Tensor direction = reference((0.1 * g + 0.9 * m[i]).unsqueeze(0))[0];
       const double side = static_cast<double>(std::max(kShapes[i][1], kShapes[i][2]));
@@ -86,6 +87,7 @@ TEST(Muon, EqualsTheTextbookInDoublePrecision) {
       e[i] = 0.8 * e[i] + 0.2 * p[i];
     }
     muon_step(tensors, settings);
+    settings.gradient_scale = 3;
   }
   for (size_t i = 0; i < tensors.size(); ++i) {
     // Two directions, each off by what the first test allows, and the rounding of the parameter.
@@ -93,6 +95,7 @@ TEST(Muon, EqualsTheTextbookInDoublePrecision) {
     const double bound = 2 * 0.003 * std::sqrt(side) * 485 * 15 * 6e-8 + 8 * 6e-8 * largest(p[i]);
     EXPECT_LE(largest(tensors[i].parameter - p[i]), bound) << i;
     EXPECT_LE(largest(tensors[i].average - e[i]), bound) << i;
+    EXPECT_LE(largest(tensors[i].momentum - m[i]), 8 * 6e-8 * largest(m[i])) << i;
   }
 }
 
@@ -125,6 +128,31 @@ TEST(Optimizer, MuonMovesTheBlocksMatricesAndAdamwTheRest) {
   EXPECT_FALSE(at::equal(first.average()[0].second, muon[0].second));
   for (size_t i = 1; i < muon.size(); ++i) EXPECT_TRUE(at::equal(muon[i].second, adamw[i].second));
   EXPECT_EQ(first.state().size(), 4u + 3u + 1u);  // no second moment of the matrix
+}
+
+TEST(Optimizer, MuonGetsItsSettings) {
+  OptimConfig config;
+  config.muon_momentum = 0.7;
+  config.muon_rms = 0.4;
+  config.weight_decay = 0.3;
+  config.ema = 0.6;
+  const NamedTensors parameters = block_and_rest();
+  const at::Tensor start = parameters[0].second.detach().clone();
+  MuonTensors alone{start.clone(), {}, at::zeros_like(start), start.clone()};
+  Optimizer optimizer(parameters, OptimizerKind::muon, true);
+  for (const double scale : {0.5, 0.25}) {
+    for (const auto& [name, p] : parameters) at::Tensor(p).mutable_grad() = at::sin(p.detach() * 9);
+    alone.gradient = parameters[0].second.grad().clone();
+    optimizer.step(config, 0.02, scale);
+    muon_step({alone}, {.lr = 0.02,
+                        .momentum = 0.7,
+                        .rms = 0.4,
+                        .weight_decay = 0.3,
+                        .gradient_scale = scale,
+                        .ema = 0.6});
+  }
+  EXPECT_TRUE(at::equal(parameters[0].second, alone.parameter));
+  EXPECT_TRUE(at::equal(optimizer.average()[0].second, alone.average));
 }
 
 TEST(Optimizer, MuonContinuesBitForBitFromItsState) {

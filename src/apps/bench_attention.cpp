@@ -9,11 +9,11 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <vector>
 
 #include "apps/commands.h"
 #include "attention/distributed_attention.h"
 #include "comm/loopback.h"
-#include "core/error.h"
 #include "core/random.h"
 #include "ops/attention.h"
 

@@ -33,10 +33,11 @@ void fields(V& v, RunConfig& c) {
              .range = at_least(1),
              .may_change = true,
              .help = "Checkpoints kept; older ones are deleted after a newer one is complete."});
-  v(c.inject, {.key = "inject",
-               .may_change = true,
-               .quiet = true,
-               .help = "A fault to inject, for tests (`kill@120`); empty in real runs."});
+  v(c.inject,
+    {.key = "inject",
+     .may_change = true,
+     .quiet = true,
+     .help = "A fault to inject, for tests (`kill@120`, `drift@5`); empty in real runs."});
 }
 
 template <class V>

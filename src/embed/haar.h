@@ -27,7 +27,7 @@ struct HaarLayout {
 // [-1, 1], so it lies in [-1, 1] and the mean of a still clip equals that of a single frame; it is
 // then multiplied by its channel's gain.
 
-// Gain of every channel; see haar.cpp for the table and where it comes from.
+// Gain of every channel; see haar.cpp for the formula and where it comes from.
 std::vector<float> haar_gains(const HaarLayout& layout);
 
 // rgb (k temporal + 1, height, width, 3) -> latent (channels, k + 1, height / spatial, width /

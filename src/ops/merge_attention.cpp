@@ -29,6 +29,9 @@ void merge_attention(const AttentionOutput& merged, const AttentionOutput& part)
   if (merged.out.is_cuda()) {
 #ifdef PENDULUM_CUDA
     const at::Tensor out = part.out.contiguous();
+    check(merged.out.scalar_type() == at::kFloat && implementation_for(out) == Implementation::cuda,
+          "sums in fp32 and parts in fp32 or bf16 on a GPU, found ",
+          c10::toString(merged.out.scalar_type()), " and ", c10::toString(out.scalar_type()));
     with_cuda_element(out, [&]<class T>(T) {
       kernels::merge_attention_cuda<T>(pointer<float>(merged.out),
                                        pointer<float>(merged.log_sum_exp), const_pointer<T>(out),

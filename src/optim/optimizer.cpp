@@ -98,6 +98,12 @@ double Optimizer::gradient_norm() const {
   return std::sqrt(sum_of_squares(gradients));
 }
 
+double Optimizer::parameter_norm() const {
+  std::vector<at::Tensor> parameters;
+  for (const auto& [name, parameter] : trained_) parameters.push_back(parameter.detach());
+  return std::sqrt(sum_of_squares(parameters));
+}
+
 void Optimizer::step(const OptimConfig& config, double lr, double scale) {
   const int64_t step = steps_.item<int64_t>() + 1;
   steps_.fill_(step);

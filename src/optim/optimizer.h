@@ -31,6 +31,8 @@ class Optimizer {
 
   // Norm over all gradients, sums in fp64. Parameters without a gradient count as zero.
   double gradient_norm() const;
+  // Norm over all trained parameters: the same bits on ranks that hold the same weights.
+  double parameter_norm() const;
 
   // One update at learning rate lr with gradients multiplied by scale first; then the average moves
   // by (1 - ema).

@@ -15,6 +15,7 @@ nlohmann::json to_json(const RunState& state, const Config& config, const Plan& 
           {"finished_steps", state.finished_steps},
           {"running_digest", fmt::format("{:016x}", state.running_digest)},
           {"consumption_head", state.consumption_head},
+          {"embedding", state.embedding},
           {"threads", state.threads},
           {"world", state.world},
           {"config", print_config(config)},
@@ -22,7 +23,8 @@ nlohmann::json to_json(const RunState& state, const Config& config, const Plan& 
           {"plan", plan.manifest()}};
 }
 
-RunState compatible_state(const nlohmann::json& saved, const Config& config, const Plan& plan) {
+RunState compatible_state(const nlohmann::json& saved, const Config& config, const Plan& plan,
+                          const std::string& embedding) {
   const Config before =
       parse_config(saved.at("config").get<std::string>(), "the checkpoint's configuration");
   const std::vector<std::string> changed = incompatible_keys(before, config);
@@ -38,7 +40,14 @@ RunState compatible_state(const nlohmann::json& saved, const Config& config, con
     throw ConfigError(text("the data plan is not the one this run began with: ", difference,
                            ". Put the data back, or start anew with --fresh or another run.name"));
   }
+  // The same configuration can mean other numbers: another version of the codec, other weights.
   RunState state;
+  state.embedding = saved.value("embedding", "unknown");
+  if (state.embedding != embedding) {
+    throw ConfigError(text("the checkpoint was trained on what codec and text encoder ",
+                           state.embedding, " make of a sample, here they are ", embedding,
+                           ". Start anew with --fresh or another run.name"));
+  }
   state.position = {saved.at("segment").get<int>(), saved.at("segment_step").get<int64_t>()};
   state.finished_steps = saved.at("finished_steps").get<int64_t>();
   state.running_digest = std::stoull(saved.at("running_digest").get<std::string>(), nullptr, 16);

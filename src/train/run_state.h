@@ -17,6 +17,7 @@ struct RunState {
   int64_t finished_steps = 0;  // of the run
   uint64_t running_digest = 0;
   std::string consumption_head;  // hash of the consumption log's last line
+  std::string embedding;         // keys of codec and text encoder: what they make of a sample
   int threads = 0;               // per process
   int world = 1;                 // processes
 };
@@ -24,8 +25,9 @@ struct RunState {
 // As the checkpoint's state: the run state, the resolved configuration and the plan's manifest.
 nlohmann::json to_json(const RunState& state, const Config& config, const Plan& plan);
 
-// Reads it back and compares: ConfigError names the keys that may not change on resume, or the
-// first difference between the saved plan and this one.
-RunState compatible_state(const nlohmann::json& saved, const Config& config, const Plan& plan);
+// Reads it back and compares: ConfigError names the keys that may not change on resume, another
+// codec or text encoder, or the first difference between the saved plan and this one.
+RunState compatible_state(const nlohmann::json& saved, const Config& config, const Plan& plan,
+                          const std::string& embedding);
 
 }  // namespace pendulum

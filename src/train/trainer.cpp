@@ -31,6 +31,10 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+std::string embedding_key(const Embedder& embedder) {
+  return embedder.codec().key() + " and " + embedder.text_encoder().key();
+}
+
 }  // namespace
 
 // What one optimiser step sums over its batches, by the samples' places in the plan's order.
@@ -119,6 +123,7 @@ StepRecord Trainer::step() {
     const double clip = stage().optim.clip;
     const double scale = clip > 0 ? std::min(1.0, clip / (record.gradient_norm + 1e-12)) : 1.0;
     parts_.optimizer.step(stage().optim, record.learning_rate, scale);
+    if (parts_.world.size() > 1) last_weights_norm_ = parts_.optimizer.parameter_norm();
   }
   log_consumption(step, totals);
   running_digest_ = step.plan.digest;
@@ -250,6 +255,11 @@ void Trainer::after_step(const StepRecord& record) {
   if (run.save.is_due(finished_steps_)) save();
   // Tests of recovery: the process ends as if the machine had.
   if (run.inject == text("kill@", finished_steps_)) std::raise(SIGKILL);
+  // And of agreement: one process's weights leave the others'.
+  if (run.inject == text("drift@", finished_steps_) && parts_.world.rank() == 1) {
+    parts_.optimizer.parameters().front().second.detach().add_(1e-3);
+    last_weights_norm_ = parts_.optimizer.parameter_norm();
+  }
 }
 
 void Trainer::end_stage() {
@@ -291,11 +301,13 @@ void Trainer::evaluate() {
 // Compares what must be the same everywhere, once per optimiser step, and shares the wish to stop.
 void Trainer::agree(const StepBatches& step) {
   const auto norm_bits = std::bit_cast<int64_t>(last_gradient_norm_);
+  const auto weights_bits = std::bit_cast<int64_t>(last_weights_norm_);
   const auto digest = static_cast<int64_t>(step.plan.digest);
   // Each value beside its complement: the maximum of both is its own complement only where all
   // ranks hold the same.
-  at::Tensor values = at::tensor(
-      {digest, ~digest, norm_bits, ~norm_bits, int64_t{parts_.stop_signal.load() != 0}}, at::kLong);
+  at::Tensor values = at::tensor({digest, ~digest, norm_bits, ~norm_bits, weights_bits,
+                                  ~weights_bits, int64_t{parts_.stop_signal.load() != 0}},
+                                 at::kLong);
   parts_.world.all_reduce(values, Reduce::max).wait();
   const int64_t* v = values.const_data_ptr<int64_t>();
   if (v[0] != ~v[1])
@@ -305,7 +317,13 @@ void Trainer::agree(const StepBatches& step) {
                      ": the processes disagree on the gradient norm; rank ", parts_.world.rank(),
                      " has ", last_gradient_norm_));
   }
-  must_stop_ = v[4] != 0;
+  if (v[4] != ~v[5]) {
+    throw Error(text("step ", finished_steps_, ": the processes hold different weights; rank ",
+                     parts_.world.rank(), " has some of norm ", last_weights_norm_,
+                     ". An update takes the same number of threads and the same kind of processor "
+                     "on all of them"));
+  }
+  must_stop_ = v[6] != 0;
 }
 
 // Unreadable samples are replaced one by one; a source that is broken as a whole ends the run
@@ -337,6 +355,7 @@ void Trainer::save() {
                        .finished_steps = finished_steps_,
                        .running_digest = running_digest_,
                        .consumption_head = consumption_->head(),
+                       .embedding = embedding_key(parts_.embedder),
                        .threads = at::get_num_threads(),
                        .world = parts_.world.size()};
   CheckpointContents contents;
@@ -354,7 +373,8 @@ bool Trainer::resume_if_possible() {
   }
   if (!latest.folder) return false;
   const CheckpointContents loaded = load_checkpoint(*latest.folder);
-  const RunState state = compatible_state(loaded.state, parts_.config, parts_.plan);
+  const RunState state =
+      compatible_state(loaded.state, parts_.config, parts_.plan, embedding_key(parts_.embedder));
   copy_by_name(parts_.model.parameters(), loaded.tensors.at("model"));
   parts_.optimizer.load_state(loaded.tensors.at("optimizer"));
   if (!parts_.optimizer.average().empty()) parts_.optimizer.load_average(loaded.tensors.at("ema"));

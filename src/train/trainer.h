@@ -92,7 +92,7 @@ class Trainer {
   std::string consumption_head_;  // of the checkpoint that was resumed from; empty: none
   int skipped_in_a_row_ = 0;
   int64_t seen_samples_ = 0, replaced_samples_ = 0;
-  double last_gradient_norm_ = 0;
+  double last_gradient_norm_ = 0, last_weights_norm_ = 0;
   bool must_stop_ = false;
   EmbeddingTotals embedding_before_;  // when the stage began
 

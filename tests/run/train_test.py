@@ -64,6 +64,10 @@ class Train(unittest.TestCase):
         self.program.train(*often, name="edges")  # nothing is left to do
         self.same("edges")
 
+    def test_processes_whose_weights_differ_end_the_run(self):
+        done = self.program.train("--set", "run.inject=drift@3", name="drift", processes=2, expect=1)
+        self.assertIn("step 3: the processes hold different weights", done.stdout + done.stderr)
+
     def test_prefetch_depth_and_workers_change_nothing(self):
         self.program.train("--set", "embed.prefetch=1", "--set", "embed.workers=3", "--set", "embed.cache=off",
                            name="shallow")
