@@ -120,7 +120,7 @@ void add_bench(CLI::App& app) {
   step->add_option("--stage", options->stage,
                    "stage whose shape and batch are used; the first if not given");
   step->add_option("--steps", options->steps, "steps measured, after two that are not")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, kMostOfAnything));
   step->add_option("--batch", options->batch, "samples per step instead of the stage's");
   step->add_flag("--json", options->json, "one JSON object instead of a sentence");
   step->callback([options] { bench_step(*options); });

@@ -114,7 +114,9 @@ void add_bench_attention(CLI::App& bench) {
   CLI::App* command = bench.add_subcommand(
       "attention", "attention over several ranks, every layout beside one rank");
   const auto positive = [&](const char* name, auto& value, const char* help) {
-    command->add_option(name, value, help)->check(CLI::PositiveNumber)->capture_default_str();
+    command->add_option(name, value, help)
+        ->check(CLI::Range(1, kMostOfAnything))
+        ->capture_default_str();
   };
   positive("--ranks", options->ranks, "ranks that share the sequence");
   positive("--tokens", options->tokens, "tokens of the sequence");

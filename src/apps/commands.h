@@ -12,6 +12,9 @@ namespace pendulum {
 // Exit codes. 1: an error that is neither of these.
 inline constexpr int kSuccess = 0, kUserMistake = 2, kStoppedBySignal = 75;
 
+// The upper end of counts on the command line: a bound whose message can be read.
+inline constexpr int kMostOfAnything = 1'000'000'000;
+
 void add_train(CLI::App& app, int& exit_code);
 void add_plan(CLI::App& app);
 void add_data(CLI::App& app, int& exit_code);

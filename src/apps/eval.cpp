@@ -92,7 +92,7 @@ void add_eval(CLI::App& app) {
   command->add_option("--captions", options->captions, "how many of the 48 held-out captions")
       ->capture_default_str();
   command->add_option("--batch", options->batch, "clips drawn at once")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, kMostOfAnything))
       ->capture_default_str();
   command->add_option("--out", options->out, "folder of eval.json and the contact sheet")
       ->capture_default_str();

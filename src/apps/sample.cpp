@@ -87,7 +87,7 @@ void add_sample(CLI::App& app) {
       ->add_option("--seed", options->seed, "seed of the first caption; the next captions count on")
       ->capture_default_str();
   command->add_option("--batch", options->batch, "clips drawn at once")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, kMostOfAnything))
       ->capture_default_str();
   command->callback([options] { sample(*options); });
 }
