@@ -11,6 +11,7 @@
 #include <set>
 
 #include "batch/sources.h"
+#include "comm/loopback.h"
 #include "core/error.h"
 #include "data/pack.h"
 #include "data/synth.h"
@@ -74,20 +75,36 @@ class BatchTest : public testing::Test {
             .channels = codec.channels()};
   }
 
+  // A copy of the stills with damage in the middle of the shard: it spoils the samples there and no
+  // others.
+  static std::string broken_stills(const std::string& name) {
+    const std::string broken = folder_ + "/" + name + ".pack";
+    fs::copy(folder_ + "/stills.pack", broken);
+    const std::string shard = broken + "/shard-00000.h5";
+    std::fstream file(shard, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(fs::file_size(shard)) / 2);
+    file.write(std::string(400, '\x5A').data(), 400);
+    return broken;
+  }
+
   static std::string folder_;
 };
 std::string BatchTest::folder_;
 
 // The parts of a run up to its batches.
 struct Parts {
-  explicit Parts(const Config& c, Placement placement, const Geometry& geometry)
+  // `members` share the slot; null: this process is alone in it.
+  Parts(const Config& c, Placement placement, const Geometry& geometry,
+        Communicator* members = nullptr)
       : config(c),
         codec(config.codec),
         text(config.text, find_text_weights(config.text, default_environments())),
         embedder(codec, text, nullptr),
         sources(open_sources(config)),
         plan(make_plan(config, catalogues(sources, config), geometry)),
-        builder(plan, PlanWalker(plan), sources, config, embedder, placement) {}
+        alone(single_communicator()),
+        groups(members ? *members : *alone, placement.members, plan.widths(), 1),
+        builder(plan, PlanWalker(plan), sources, config, embedder, placement, groups) {}
 
   const Config config;
   const Codec codec;
@@ -95,6 +112,8 @@ struct Parts {
   const Embedder embedder;
   const Sources sources;
   const Plan plan;
+  const std::unique_ptr<Communicator> alone;
+  const SlotGroups groups;
   BatchBuilder builder;
 };
 
@@ -159,17 +178,8 @@ TEST_F(BatchTest, WhatTheLicencesForbidIsRefusedWithTheReason) {
 }
 
 TEST_F(BatchTest, UnreadableSamplesAreReplacedByThePlansRule) {
-  // Damage in the middle of the shard spoils the samples there and no others.
-  const std::string broken = folder_ + "/broken.pack";
-  fs::copy(folder_ + "/stills.pack", broken);
-  const std::string shard = broken + "/shard-00000.h5";
-  {
-    std::fstream file(shard, std::ios::in | std::ios::out | std::ios::binary);
-    file.seekp(static_cast<std::streamoff>(fs::file_size(shard)) / 2);
-    file.write(std::string(400, '\x5A').data(), 400);
-  }
   Config c = config();
-  c.sources["stills"].data = broken;
+  c.sources["stills"].data = broken_stills("broken");
   c.stages.resize(1);
   c.stages[0].steps = 12;
   Parts parts(c, {}, geometry(c, Codec(c.codec)));
@@ -194,6 +204,53 @@ TEST_F(BatchTest, UnreadableSamplesAreReplacedByThePlansRule) {
     }
   }
   EXPECT_GT(replaced, 0);
+}
+
+// A slot of four: stills on pairs, clips on all four. Each batch is embedded once, and reaches all
+// that share it with the same numbers and the same replacements.
+TEST_F(BatchTest, ProcessesThatShareASampleGetTheSameBatch) {
+  Config c = config();
+  c.sources["stills"].data = broken_stills("shared");
+  c.mesh.slot = 4;
+  c.mesh.slots = 2;
+  for (StageConfig& stage : c.stages) stage.width = {{"clips", 4}};
+  c.stages[0].width["stills"] = 2;
+  c.stages[0].steps = 24;  // more than one pass over the stills
+  const Geometry g = geometry(c, Codec(c.codec));
+  Parts whole(c, {}, g);
+  std::vector<std::vector<Batch>> wanted;
+  std::vector<int64_t> replaced(4);
+  for (int64_t step = 0; step < whole.plan.total_steps(); ++step) {
+    const StepBatches all = whole.builder.begin_step();
+    wanted.emplace_back(all.num_samples);  // by the place of a batch's first sample
+    for (int i = 0; i < all.num_batches; ++i) {
+      Batch batch = whole.builder.next();
+      const int64_t place = batch.consumed[0].place;
+      wanted.back()[place] = std::move(batch);
+    }
+  }
+  run_loopback(4, [&](Communicator& members) {
+    const int rank = members.rank();
+    Parts part(c, {.slots = 1, .members = 4, .slot = 0, .member = rank}, g, &members);
+    for (const std::vector<Batch>& step : wanted) {
+      const StepBatches mine = part.builder.begin_step();
+      for (int i = 0; i < mine.num_batches; ++i) {
+        const Batch batch = part.builder.next();
+        const Batch& want = step[batch.consumed[0].place];
+        ASSERT_TRUE(at::equal(batch.latents, want.latents));
+        ASSERT_TRUE(at::equal(batch.text, want.text));
+        ASSERT_EQ(batch.consumed.size(), want.consumed.size());
+        for (size_t b = 0; b < want.consumed.size(); ++b) {
+          EXPECT_EQ(batch.keys[b].ordinal, want.keys[b].ordinal);
+          EXPECT_EQ(batch.consumed[b].sample, want.consumed[b].sample);
+          EXPECT_EQ(batch.consumed[b].replacement, want.consumed[b].replacement);
+          replaced[rank] += want.consumed[b].replacement > 0;
+        }
+      }
+    }
+    EXPECT_LT(part.builder.stats().results, static_cast<int64_t>(2 * wanted.size()));
+  });
+  EXPECT_GT(replaced[0] + replaced[2], 0);
 }
 
 TEST(Placement, WorldSizesThatDoNotFitAreRefusedByName) {

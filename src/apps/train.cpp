@@ -8,12 +8,15 @@
 #include "apps/embedding_parts.h"
 #include "apps/machine.h"
 #include "apps/run_folder.h"
+#include "attention/slot_groups.h"
+#include "batch/batch_builder.h"
 #include "batch/sources.h"
 #include "core/log.h"
 #include "model/config.h"
 #include "model/video_transformer.h"
 #include "optim/optimizer.h"
 #include "pendulum/plan.h"
+#include "train/parity_check.h"
 #include "train/trainer.h"
 
 namespace pendulum {
@@ -49,8 +52,13 @@ int train(const TrainOptions& options) {
   Optimizer optimizer(select_trainable(model.parameters(), config.model.trainable),
                       parse_optimizer_kind(config.optim.kind), keeps_average(config));
 
-  Trainer trainer({config, plan, sources, embedding.embedder, machine.world(), model, optimizer,
-                   folder.path(), machine.stop_signal()});
+  Communicator& world = machine.world();
+  const Placement placement = place(world.rank(), world.size(), config.mesh);
+  const SlotGroups groups(world, placement.members, plan.widths(), model.config().heads);
+  check_parity(groups, model.config(), machine.device(), machine.compute_type());
+
+  Trainer trainer({config, plan, sources, embedding.embedder, world, placement, groups, model,
+                   optimizer, folder.path(), machine.stop_signal()});
   trainer.resume_if_possible();
   return trainer.run(options.stage) == RunEnd::stopped ? kStoppedBySignal : kSuccess;
 }

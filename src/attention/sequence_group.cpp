@@ -12,7 +12,7 @@ int ulysses_part(int width, int64_t heads) {
   return static_cast<int>(std::gcd(static_cast<int64_t>(width), heads));
 }
 
-SequenceGroup::SequenceGroup(Communicator& members, int ulysses) {
+SequenceGroup::SequenceGroup(Communicator& members, int ulysses) : members_(members) {
   if (ulysses < 1 || members.size() % ulysses != 0) {
     throw ConfigError(text("a Ulysses part of ", ulysses, " does not divide the ", members.size(),
                            " ranks that share a sequence"));

@@ -20,11 +20,13 @@ int ulysses_part(int width, int64_t heads);
 
 class SequenceGroup {
  public:
-  // `members` in the order of the tokens; `ulysses` ranks each exchange heads. ConfigError where it
-  // does not divide the group's size. Collective.
+  // `members` in the order of the tokens, outliving the group; `ulysses` ranks each exchange heads.
+  // ConfigError where it does not divide the group's size. Collective.
   SequenceGroup(Communicator& members, int ulysses);
 
-  int width() const { return ulysses_->size() * ring_->size(); }
+  int width() const { return members_.size(); }
+  int rank() const { return members_.rank(); }
+  Communicator& members() const { return members_; }
   Communicator& ulysses() const { return *ulysses_; }  // U neighbours
   Communicator& ring() const { return *ring_; }        // R blocks of neighbours
 
@@ -40,6 +42,7 @@ class SequenceGroup {
   Traffic& traffic() { return traffic_; }
 
  private:
+  Communicator& members_;
   std::unique_ptr<Communicator> ulysses_, ring_;
   Traffic traffic_;
 };

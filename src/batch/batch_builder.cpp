@@ -23,13 +23,15 @@ Placement place(int rank, int world, const MeshConfig& mesh) {
 }
 
 BatchBuilder::BatchBuilder(const Plan& plan, PlanWalker walker, const Sources& sources,
-                           const Config& config, const Embedder& embedder, Placement placement)
+                           const Config& config, const Embedder& embedder, Placement placement,
+                           const SlotGroups& groups)
     : plan_(plan),
       walker_(std::move(walker)),
       sources_(sources),
       config_(config),
       embedder_(embedder),
       placement_(placement),
+      groups_(groups),
       workers_(config.embed.workers, config.embed.prefetch) {
   top_up();
 }
@@ -40,25 +42,7 @@ void BatchBuilder::top_up() {
   while (workers_.has_room()) {
     if (waiting_.empty()) {
       if (walker_.done()) return;
-      StepBatches step{walker_.next(), 0, 0};
-      const SegmentPlan& segment = plan_.segments[step.plan.segment];
-      for (size_t i = 0; i < step.plan.draws.size(); ++i) {
-        const Draw& draw = step.plan.draws[i];
-        const BucketPlan& bucket = segment.buckets[draw.bucket];
-        const auto count = static_cast<int64_t>(draw.samples.size());
-        const bool is_mine = static_cast<int>(i % placement_.slots) == placement_.slot;
-        for (int64_t begin = 0; is_mine && begin < count; begin += bucket.batch) {
-          if ((begin / bucket.batch) % placement_.members != placement_.member) continue;
-          const auto first = draw.samples.begin() + begin;
-          waiting_.push_back({step.plan.segment,
-                              draw.bucket,
-                              {first, first + std::min<int64_t>(bucket.batch, count - begin)},
-                              step.num_samples + begin});
-          ++step.num_batches;
-        }
-        step.num_samples += count;
-      }
-      steps_.push_back(std::move(step));
+      plan_step();
       continue;
     }
     workers_.submit([this, group = std::move(waiting_.front())] { return build(group); });
@@ -66,7 +50,36 @@ void BatchBuilder::top_up() {
   }
 }
 
+void BatchBuilder::plan_step() {
+  StepBatches step{walker_.next(), 0, 0};
+  const SegmentPlan& segment = plan_.segments[step.plan.segment];
+  for (size_t i = 0; i < step.plan.draws.size(); ++i) {
+    const Draw& draw = step.plan.draws[i];
+    const BucketPlan& bucket = segment.buckets[draw.bucket];
+    const auto count = static_cast<int64_t>(draw.samples.size());
+    const bool is_mine = static_cast<int>(i % placement_.slots) == placement_.slot;
+    SequenceGroup& members = groups_.of(bucket.width);
+    const int width = members.width();
+    for (int64_t begin = 0; is_mine && begin < count; begin += bucket.batch) {
+      const int64_t turn = (begin / bucket.batch) % (placement_.members / width);
+      if (turn != placement_.member / width) continue;
+      const auto first = draw.samples.begin() + begin;
+      Group group{step.plan.segment,
+                  draw.bucket,
+                  {first, first + std::min<int64_t>(bucket.batch, count - begin)},
+                  step.num_samples + begin};
+      const auto embedder = static_cast<int>(dealt_[&members]++ % width);
+      if (embedder == members.rank()) waiting_.push_back(group);
+      expected_.push_back({std::move(group), &members, embedder});
+      ++step.num_batches;
+    }
+    step.num_samples += count;
+  }
+  steps_.push_back(std::move(step));
+}
+
 StepBatches BatchBuilder::begin_step() {
+  while (steps_.empty() && !walker_.done()) plan_step();
   top_up();
   check(!steps_.empty(), "the plan has another step");
   StepBatches step = std::move(steps_.front());
@@ -75,9 +88,49 @@ StepBatches BatchBuilder::begin_step() {
 }
 
 Batch BatchBuilder::next() {
-  Batch batch = workers_.next();
+  check(!expected_.empty(), "a batch of the step that was begun");
+  const Expected expected = std::move(expected_.front());
+  expected_.pop_front();
+  Batch batch;
+  if (expected.embedder == expected.members->rank()) batch = workers_.next();
   top_up();
+  if (expected.members->width() > 1) share(expected, &batch);
   return batch;
+}
+
+// From the process that embedded the batch to the others of its group. They know the plan; they
+// lack the numbers, and which entries had to be replaced.
+void BatchBuilder::share(const Expected& expected, Batch* batch) const {
+  const Group& group = expected.group;
+  const BucketPlan& bucket = plan_.segments[group.segment].buckets[group.bucket];
+  const auto size = static_cast<int64_t>(group.samples.size());
+  at::Tensor replacements = at::empty({size}, at::kLong);
+  if (expected.embedder == expected.members->rank()) {
+    for (int64_t i = 0; i < size; ++i) replacements[i] = batch->consumed[i].replacement;
+  } else {
+    const LatentShape s = embedder_.codec().latent_shape(bucket.shape);
+    batch->latents =
+        at::empty({size, embedder_.codec().channels(), s.frames, s.height, s.width}, at::kFloat);
+    batch->text = at::empty(
+        {size, embedder_.text_encoder().length(), embedder_.text_encoder().dim()}, at::kFloat);
+  }
+  Communicator& members = expected.members->members();
+  members.broadcast(replacements, expected.embedder).wait();
+  members.broadcast(batch->latents, expected.embedder).wait();
+  members.broadcast(batch->text, expected.embedder).wait();
+  if (expected.embedder == members.rank()) return;
+
+  const Bucket& order = plan_.buckets[bucket.index];
+  batch->bucket = group.bucket;
+  for (int64_t i = 0; i < size; ++i) {
+    const PlannedSample& planned = group.samples[i];
+    const auto k = static_cast<int>(replacements[i].item<int64_t>());
+    const int64_t entry =
+        k == 0 ? planned.entry : order.replacement(plan_.seed, planned.ordinal, k);
+    batch->keys.push_back({bucket.uid, planned.ordinal});
+    batch->consumed.push_back(
+        {group.first_place + i, planned.ordinal, planned.entry, k, bucket.entries[entry]});
+  }
 }
 
 Batch BatchBuilder::build(const Group& group) const {

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "attention/slot_groups.h"
 #include "batch/sources.h"
 #include "core/random.h"
 #include "embed/embedding_stage.h"
@@ -18,8 +19,8 @@
 namespace pendulum {
 
 // Which part of every optimiser step this process works on (pendulum.md, "Physical mapping"): draw
-// i belongs to physical slot i mod slots, and the groups of a draw are dealt to the slot's members
-// in turn.
+// i belongs to physical slot i mod slots, and the groups of a draw are dealt in turn to the groups
+// that the slot's members form at the bucket's width.
 struct Placement {
   int slots = 1;    // physical slots
   int members = 1;  // processes of a physical slot
@@ -49,7 +50,8 @@ struct Batch {
   std::vector<std::string> unreadable;  // "id: reason" of each entry that had to be replaced
 };
 
-// One optimiser step of this process: the whole plan of the step, and the batches that are its own.
+// One optimiser step of this process: the whole plan of the step, and the batches that are its own
+// or its group's.
 struct StepBatches {
   StepPlan plan;
   int64_t num_samples = 0;  // of the whole step, all processes
@@ -60,10 +62,11 @@ class BatchBuilder {
  public:
   // All references outlive the builder. Batches begin where `walker` stands.
   BatchBuilder(const Plan& plan, PlanWalker walker, const Sources& sources, const Config& config,
-               const Embedder& embedder, Placement placement);
+               const Embedder& embedder, Placement placement, const SlotGroups& groups);
 
   // Steps and batches come strictly in the plan's order: begin_step, then next() num_batches times.
-  // Errors of a worker are thrown here.
+  // Errors of a worker are thrown here. A batch of a group of several processes is embedded by one
+  // of them, in turn, and handed to the others: next() is collective in the group.
   StepBatches begin_step();
   Batch next();
 
@@ -71,15 +74,23 @@ class BatchBuilder {
   WorkerStats stats() const { return workers_.stats(); }
 
  private:
-  // Batches of a group are built as a whole, one per worker at a time.
+  // The samples of a batch before they are read. Built as a whole, one per worker at a time.
   struct Group {
     int segment = 0;
     int bucket = 0;
     std::vector<PlannedSample> samples;
     int64_t first_place = 0;
   };
+  // A batch to come, by whom it is embedded.
+  struct Expected {
+    Group group;
+    SequenceGroup* members = nullptr;
+    int embedder = 0;  // rank in `members`
+  };
   void top_up();
+  void plan_step();
   Batch build(const Group& group) const;
+  void share(const Expected& expected, Batch* batch) const;
 
   const Plan& plan_;
   PlanWalker walker_;
@@ -87,9 +98,12 @@ class BatchBuilder {
   const Config& config_;
   const Embedder& embedder_;
   Placement placement_;
-  std::deque<StepBatches> steps_;  // planned and not yet begun
-  std::deque<Group> waiting_;      // planned and not yet handed to a worker
-  OrderedWorkers<Batch> workers_;  // last: its threads use all of the above
+  const SlotGroups& groups_;
+  std::map<const SequenceGroup*, int64_t> dealt_;  // batches so far, by group
+  std::deque<StepBatches> steps_;                  // planned and not yet begun
+  std::deque<Expected> expected_;                  // planned and not yet taken
+  std::deque<Group> waiting_;                      // planned and not yet handed to a worker
+  OrderedWorkers<Batch> workers_;                  // last: its threads use all of the above
 };
 
 }  // namespace pendulum

@@ -3,6 +3,8 @@
 
 #include <ATen/ATen.h>
 
+#include "attention/distributed_attention.h"
+#include "attention/sharded_sequence.h"
 #include "core/error.h"
 #include "ops/attention.h"
 #include "ops/bias_gelu.h"
@@ -12,11 +14,27 @@
 
 namespace pendulum {
 
-// Legend: B samples, N tokens, L text tokens, D model width, H heads, d = D / H.
+// Legend: B samples, N tokens (this rank's), L text tokens, D model width, H heads, d = D / H.
 struct VideoTransformer::Conditions {
   at::Tensor time;         // (B, D) or (B, N, D)
   at::Tensor modulation;   // (B, 6, D) or (B, N, 6, D)
   at::Tensor text_states;  // (B, L, D)
+};
+
+// Where the tokens of a forward pass lie: all here, or a part of them.
+struct VideoTransformer::Sequence {
+  SequenceGroup* group;  // null: all here
+  int64_t tokens;        // of the whole
+  RotaryTables rotary;   // of those that are here
+
+  at::Tensor own(const at::Tensor& whole, int64_t dim) const {
+    return group ? own_tokens(whole, *group, dim) : whole;
+  }
+  at::Tensor all(const at::Tensor& x) const { return group ? all_tokens(x, *group, tokens) : x; }
+  at::Tensor attend(const std::vector<at::Tensor>& qkv) const {
+    return group ? distributed_attention(qkv[0], qkv[1], qkv[2], *group, tokens)
+                 : attention(qkv[0], qkv[1], qkv[2]);
+  }
 };
 
 at::Tensor VideoTransformer::cast(const at::Tensor& parameter) const {
@@ -57,7 +75,7 @@ at::Tensor VideoTransformer::cross_attention(const BlockWeights& weights, const 
 }
 
 at::Tensor VideoTransformer::block(const BlockWeights& weights, const at::Tensor& x_in,
-                                   const Conditions& conditions, const RotaryTables& rotary) const {
+                                   const Conditions& conditions, const Sequence& sequence) const {
   const auto m = (conditions.modulation + weights.table).unbind(-2);
   const AttentionWeights& w = weights.self;
 
@@ -66,8 +84,8 @@ at::Tensor VideoTransformer::block(const BlockWeights& weights, const at::Tensor
       project(normed, joined({w.query.weight, w.key.weight, w.value.weight}, compute_),
               joined({w.query.bias, w.key.bias, w.value.bias}, compute_));
   const auto qkv =
-      norm_rotary(packed, {w.norm_query, w.norm_key}, &rotary, config_.heads, config_.eps);
-  const at::Tensor mixed = attention(qkv[0], qkv[1], qkv[2]);
+      norm_rotary(packed, {w.norm_query, w.norm_key}, &sequence.rotary, config_.heads, config_.eps);
+  const at::Tensor mixed = sequence.attend(qkv);
   at::Tensor x = gated_residual(x_in, project(mixed, cast(w.out.weight)), w.out.bias, m[2]);
 
   x = cross_attention(weights, x, conditions.text_states);
@@ -79,7 +97,7 @@ at::Tensor VideoTransformer::block(const BlockWeights& weights, const at::Tensor
 }
 
 at::Tensor VideoTransformer::forward(const at::Tensor& latents, const at::Tensor& time,
-                                     const at::Tensor& text_states) const {
+                                     const at::Tensor& text_states, SequenceGroup* group) const {
   check(latents.dim() == 5 && latents.size(1) == config_.in_channels, "latents (B, ",
         config_.in_channels, ", F, H, W), found ", latents.sizes());
   check(text_states.dim() == 3 && text_states.size(0) == latents.size(0) &&
@@ -88,18 +106,24 @@ at::Tensor VideoTransformer::forward(const at::Tensor& latents, const at::Tensor
   const at::Tensor patches = to_patches(latents.to(compute_), config_.patch);
   const Grid grid{latents.size(2) / config_.patch[0], latents.size(3) / config_.patch[1],
                   latents.size(4) / config_.patch[2]};
+  const bool per_token = time.dim() == 2;
   check(time.size(0) == latents.size(0) &&
-            (time.dim() == 1 || (time.dim() == 2 && time.size(1) == patches.size(1))),
+            (time.dim() == 1 || (per_token && time.size(1) == patches.size(1))),
         "time (B) or (B, N) with ", patches.size(1), " tokens, found ", time.sizes());
 
-  const Conditions conditions = embed_conditions(time, text_states);
-  const RotaryTables rotary = rotary_tables(grid, config_.head_dim, table_.options());
-  at::Tensor x = project(patches, cast(patch_.weight).flatten(1), cast(patch_.bias));
-  for (const BlockWeights& weights : blocks_) x = block(weights, x, conditions, rotary);
+  Sequence sequence{group && group->width() > 1 ? group : nullptr, patches.size(1),
+                    rotary_tables(grid, config_.head_dim, table_.options())};
+  sequence.rotary = {sequence.own(sequence.rotary.cosine, 0),
+                     sequence.own(sequence.rotary.sine, 0)};
+  const Conditions conditions =
+      embed_conditions(per_token ? sequence.own(time, 1) : time, text_states);
+  at::Tensor x =
+      project(sequence.own(patches, 1), cast(patch_.weight).flatten(1), cast(patch_.bias));
+  for (const BlockWeights& weights : blocks_) x = block(weights, x, conditions, sequence);
 
   const auto last = (conditions.time.unsqueeze(-2) + table_).unbind(-2);
   x = norm_modulate(x, last[1], last[0], config_.eps);
-  x = project(x, cast(last_.weight), cast(last_.bias));
+  x = sequence.all(project(x, cast(last_.weight), cast(last_.bias)));
   return from_patches(x, grid, config_.patch).to(table_.scalar_type());
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "attention/sequence_group.h"
 #include "model/config.h"
 #include "model/tokens.h"
 #include "safetensors/named_tensors.h"
@@ -48,8 +49,12 @@ class VideoTransformer {
   // tokens in the order (frame, row, column); text_states (B, L, text_dim), zero where a caption is
   // shorter. Returns (B, out_channels, F, H, W) of the parameters' type, differentiable with
   // respect to the parameters, the latents and the text.
+  //
+  // With a group its ranks, which all hold the same arguments, share the tokens; the result is the
+  // same on all, and gradients are each rank's part (attention/sharded_sequence.h). Collective; the
+  // group outlives the graph.
   at::Tensor forward(const at::Tensor& latents, const at::Tensor& time,
-                     const at::Tensor& text_states) const;
+                     const at::Tensor& text_states, SequenceGroup* group = nullptr) const;
 
   // Leaves that want gradients, in diffusers' order and under its names. Writing into them is seen
   // by the next forward.
@@ -71,11 +76,12 @@ class VideoTransformer {
 
  private:
   struct Conditions;
+  struct Sequence;
 
   void bind();
   Conditions embed_conditions(const at::Tensor& time, const at::Tensor& text_states) const;
   at::Tensor block(const BlockWeights& weights, const at::Tensor& x, const Conditions& conditions,
-                   const RotaryTables& rotary) const;
+                   const Sequence& sequence) const;
   at::Tensor cross_attention(const BlockWeights& weights, const at::Tensor& x,
                              const at::Tensor& text_states) const;
   at::Tensor cast(const at::Tensor& parameter) const;

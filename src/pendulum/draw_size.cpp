@@ -1,6 +1,8 @@
 // Width and batch from the beat and the memory, or as the stage gives them.
 #include "pendulum/draw_size.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -27,8 +29,9 @@ int choose_width(const Plan& plan, const StageConfig& stage, const BucketPlan& b
   const auto given = stage.width.find(bucket.source);
   if (given != stage.width.end()) {
     if (given->second >= 1 && plan.slot % given->second == 0) return given->second;
-    throw ConfigError(text("stages.", stage.name, ".width.", bucket.source, ": ", given->second,
-                           " does not divide mesh.slot ", plan.slot));
+    throw ConfigError(fmt::format(
+        "stages.{}.width.{}: {} does not divide mesh.slot {}; possible are {}", stage.name,
+        bucket.source, given->second, plan.slot, fmt::join(divisors(plan.slot), ", ")));
   }
   int fitting = 0;
   for (const int width : plan.options.widths) {
@@ -66,6 +69,14 @@ int choose_batch(const Plan& plan, const StageConfig& stage, const BucketPlan& b
 }
 
 }  // namespace
+
+std::vector<int> divisors(int n) {
+  std::vector<int> all;
+  for (int d = 1; d <= n; ++d) {
+    if (n % d == 0) all.push_back(d);
+  }
+  return all;
+}
 
 void size_draw(const Plan& plan, const StageConfig& stage, BucketPlan* bucket) {
   bucket->width = choose_width(plan, stage, *bucket);

@@ -1,6 +1,7 @@
 // Sums over a plan, and a segment's draw rule.
 #include "pendulum/plan.h"
 
+#include <set>
 #include <utility>
 
 namespace pendulum {
@@ -45,6 +46,14 @@ double Plan::epochs(const std::string& source) const {
   double sum = 0;
   for (size_t i = 0; i < segments.size(); ++i) sum += epochs(source, static_cast<int>(i));
   return sum;
+}
+
+std::vector<int> Plan::widths() const {
+  std::set<int> widths;
+  for (const SegmentPlan& segment : segments) {
+    for (const BucketPlan& bucket : segment.buckets) widths.insert(bucket.width);
+  }
+  return {widths.begin(), widths.end()};
 }
 
 }  // namespace pendulum

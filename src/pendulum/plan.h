@@ -28,8 +28,7 @@ struct SourceCatalogue {
 // What belongs to the machines rather than to the YAML. A resumed run takes it from its manifest
 // (options_of), because widths and batches follow from it.
 struct PlanOptions {
-  std::vector<int> widths{
-      1};  // processes that may share a sample; those that do not divide mesh.slot are left out
+  std::vector<int> widths;  // processes that may share a sample; empty: all that divide mesh.slot
   double device_flops = 0;  // FLOPs per second of one device; needed where mesh.beat is in seconds
   double memory_bytes = 0;  // of one device; 0: no bound
   double flops_per_byte =
@@ -96,6 +95,8 @@ struct Plan {
   // run.
   double epochs(const std::string& source, int segment) const;
   double epochs(const std::string& source) const;
+  // Processes that share a sample somewhere in the run, ascending.
+  std::vector<int> widths() const;
   // Everything that decides the order of samples, frozen; what a checkpoint keeps.
   nlohmann::json manifest() const;
   // SHA-256 of the manifest.

@@ -79,6 +79,7 @@ void Planner::check_mesh() const {
 
 Plan Planner::plan() {
   check_mesh();
+  if (options_.widths.empty()) options_.widths = divisors(config_.mesh.slot);
   std::erase_if(options_.widths, [&](int w) { return w < 1 || config_.mesh.slot % w != 0; });
   std::sort(options_.widths.begin(), options_.widths.end());
   if (options_.widths.empty())

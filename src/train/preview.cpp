@@ -25,8 +25,8 @@ Generator Preview::generator(const StageConfig& stage, const Network& network,
 }
 
 std::string Preview::draw(const StageConfig& stage, const Network& network, at::Device device,
-                          const std::string& folder) const {
-  if (world_.rank() != 0 || config_.generate.prompts.empty()) return "";
+                          const std::string& folder, const SequenceGroup& group) const {
+  if (world_.rank() >= group.width() || config_.generate.prompts.empty()) return "";
   const at::NoGradGuard no_grad;
   std::vector<Prompt> prompts;
   for (const std::string& words : config_.generate.prompts) {
@@ -34,23 +34,27 @@ std::string Preview::draw(const StageConfig& stage, const Network& network, at::
   }
   const std::vector<Frames> clips =
       generator(stage, network, device).generate(prompts, stage.shape, kBatch);
+  if (world_.rank() != 0) return "";
   return write_clips(folder, prompts, clips, config_.generate.fps).contact_sheet;
 }
 
-Accuracy Preview::evaluate(const StageConfig& stage, const Network& network,
-                           at::Device device) const {
+Accuracy Preview::evaluate(const StageConfig& stage, const Network& network, at::Device device,
+                           const SequenceGroup& group) const {
   const at::NoGradGuard no_grad;
   std::vector<EvaluationItem> items;
   std::vector<Prompt> prompts;
   const std::vector<EvaluationItem> all = evaluation_items(kCaptions, 1);
-  for (size_t i = world_.rank(); i < all.size(); i += world_.size()) {
+  const size_t width = group.width();
+  for (size_t i = world_.rank() / width; i < all.size(); i += world_.size() / width) {
     items.push_back(all[i]);
     prompts.push_back(all[i].prompt);
   }
   Accuracy accuracy;
   const std::vector<Frames> clips =
       generator(stage, network, device).generate(prompts, stage.shape, kBatch);
-  for (size_t i = 0; i < clips.size(); ++i) accuracy += judge(items[i], clips[i]);
+  if (group.rank() == 0) {  // all of them hold the same clips
+    for (size_t i = 0; i < clips.size(); ++i) accuracy += judge(items[i], clips[i]);
+  }
   const at::Tensor counts = at::tensor(
       {accuracy.clips, accuracy.moving, accuracy.colour, accuracy.shape, accuracy.direction},
       at::kLong);

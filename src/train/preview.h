@@ -4,6 +4,7 @@
 #include <array>
 #include <string>
 
+#include "attention/sequence_group.h"
 #include "comm/communicator.h"
 #include "config/config.h"
 #include "embed/embedder.h"
@@ -18,14 +19,16 @@ class Preview {
           Communicator& world);
 
   // Draws generate.prompts at the stage's shape into `folder`: a file per prompt and
-  // contact_sheet.png. Rank 0 draws, the others return at once. Returns the contact sheet's path,
-  // empty where there are no prompts.
+  // contact_sheet.png. The group of rank 0 draws, the others return at once. `network` shares a
+  // clip in groups, `group` is this process's. Returns the contact sheet's path, empty where there
+  // are no prompts and on other ranks.
   std::string draw(const StageConfig& stage, const Network& network, at::Device device,
-                   const std::string& folder) const;
+                   const std::string& folder, const SequenceGroup& group) const;
 
-  // One clip for each of the fixed held-out captions, dealt to the processes; the same result on
-  // all. Collective.
-  Accuracy evaluate(const StageConfig& stage, const Network& network, at::Device device) const;
+  // One clip for each of the fixed held-out captions, dealt to the groups; the same result on all.
+  // Collective.
+  Accuracy evaluate(const StageConfig& stage, const Network& network, at::Device device,
+                    const SequenceGroup& group) const;
 
  private:
   Generator generator(const StageConfig& stage, const Network& network, at::Device device) const;

@@ -50,10 +50,20 @@ Trainer::Trainer(TrainerParts parts)
       validation_(parts.config, parts.sources, parts.embedder, parts.world),
       preview_(parts.config, parts.embedder, parts.model.config().patch, parts.world) {}
 
-Network Trainer::network() const {
-  return [this](const at::Tensor& x, const at::Tensor& time, const at::Tensor& text) {
-    return parts_.model.forward(x, time, text);
+Network Trainer::network(SequenceGroup& group) const {
+  return [this, &group](const at::Tensor& x, const at::Tensor& time, const at::Tensor& text) {
+    return parts_.model.forward(x, time, text, &group);
   };
+}
+
+// Of the current stage. What is drawn or measured between steps is as large as the stage's largest
+// samples, so it takes as many processes.
+SequenceGroup& Trainer::widest_group() const {
+  const auto& buckets = segment().buckets;
+  const auto widest =
+      std::max_element(buckets.begin(), buckets.end(),
+                       [](const BucketPlan& a, const BucketPlan& b) { return a.width < b.width; });
+  return parts_.groups.of(widest->width);
 }
 
 const SegmentPlan& Trainer::segment() const { return parts_.plan.segments[position_.segment]; }
@@ -74,9 +84,9 @@ void Trainer::begin() {
   }
   PlanWalker walker(parts_.plan);
   walker.seek(position_, running_digest_);
-  batches_ = std::make_unique<BatchBuilder>(
-      parts_.plan, std::move(walker), parts_.sources, parts_.config, parts_.embedder,
-      place(parts_.world.rank(), parts_.world.size(), parts_.config.mesh));
+  batches_ =
+      std::make_unique<BatchBuilder>(parts_.plan, std::move(walker), parts_.sources, parts_.config,
+                                     parts_.embedder, parts_.placement, parts_.groups);
 }
 
 RunEnd Trainer::run(const std::string& last_stage) {
@@ -135,14 +145,17 @@ StepRecord Trainer::step() {
   return record;
 }
 
-// Forward and backward of one batch. The denominator is the plan's constant: dividing by what this
-// step or this process happens to hold would weigh rare sources many times over.
+// Forward and backward of one batch, its tokens shared by the group of its bucket. The denominator
+// is the plan's constant: dividing by what this step or this process happens to hold would weigh
+// rare sources many times over.
 void Trainer::accumulate(const Batch& batch, Totals& totals) {
   for (const std::string& line : batch.unreadable) warn("{}; replaced", line);
-  const at::Tensor losses =
-      objective_->loss(network(), batch.latents.to(device_), batch.text.to(device_), batch.keys);
-  const double weight = segment().buckets[batch.bucket].loss_weight;
-  (losses.sum() * (weight / segment().loss_denominator)).backward();
+  const BucketPlan& bucket = segment().buckets[batch.bucket];
+  SequenceGroup& group = parts_.groups.of(bucket.width);
+  const at::Tensor losses = objective_->loss(network(group), batch.latents.to(device_),
+                                             batch.text.to(device_), batch.keys);
+  (losses.sum() * (bucket.loss_weight / segment().loss_denominator)).backward();
+  if (group.rank() != 0) return;  // all of them hold the same losses
   const at::Tensor values = losses.detach().to(at::kDouble).cpu();
   for (size_t i = 0; i < batch.consumed.size(); ++i) {
     totals.by_sample[0][batch.consumed[i].place] = values[static_cast<int64_t>(i)];
@@ -281,21 +294,23 @@ void Trainer::end_stage() {
 
 void Trainer::validate() {
   const AverageScope average(parts_.optimizer);
-  progress_->validation(finished_steps_, segment().stage_name,
-                        validation_.measure(stage(), *objective_, network(), device_));
+  progress_->validation(
+      finished_steps_, segment().stage_name,
+      validation_.measure(stage(), *objective_, network(widest_group()), device_, widest_group()));
 }
 
 void Trainer::draw_samples() {
   const AverageScope average(parts_.optimizer);
   const std::string folder =
       fmt::format("{}/samples/step-{:08}", parts_.run_folder, finished_steps_);
-  progress_->preview(finished_steps_, preview_.draw(stage(), network(), device_, folder));
+  progress_->preview(finished_steps_, preview_.draw(stage(), network(widest_group()), device_,
+                                                    folder, widest_group()));
 }
 
 void Trainer::evaluate() {
   const AverageScope average(parts_.optimizer);
   progress_->accuracy(finished_steps_, segment().stage_name,
-                      preview_.evaluate(stage(), network(), device_));
+                      preview_.evaluate(stage(), network(widest_group()), device_, widest_group()));
 }
 
 // Compares what must be the same everywhere, once per optimiser step, and shares the wish to stop.

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "attention/slot_groups.h"
 #include "batch/batch_builder.h"
 #include "checkpoint/checkpoint_store.h"
 #include "comm/communicator.h"
@@ -29,6 +30,8 @@ struct TrainerParts {
   const Sources& sources;
   const Embedder& embedder;
   Communicator& world;
+  const Placement& placement;
+  const SlotGroups& groups;
   const VideoTransformer& model;
   Optimizer& optimizer;
   std::string run_folder;
@@ -75,7 +78,8 @@ class Trainer {
   void save();
   void finish();
 
-  Network network() const;
+  Network network(SequenceGroup& group) const;
+  SequenceGroup& widest_group() const;
   const SegmentPlan& segment() const;
   const StageConfig& stage() const;
   EmbeddingTotals embedding_totals() const;

@@ -33,7 +33,8 @@ Validation::Validation(const Config& config, const Sources& sources, const Embed
     : config_(config), sources_(sources), embedder_(embedder), world_(world) {}
 
 ValidationLoss Validation::measure(const StageConfig& stage, const FlowMatching& objective,
-                                   const Network& network, at::Device device) const {
+                                   const Network& network, at::Device device,
+                                   const SequenceGroup& group) const {
   const at::NoGradGuard no_grad;
   const int num_times = std::size(kValidationTimes);
   ValidationLoss loss;
@@ -44,7 +45,8 @@ ValidationLoss Validation::measure(const StageConfig& stage, const FlowMatching&
     // One row per time: sum of losses and number of samples. Samples of one shape share a batch.
     at::Tensor sums = at::zeros({num_times, 2}, at::kDouble);
     std::map<int, std::vector<int64_t>> by_frames;
-    for (int64_t i = world_.rank(); i < limit; i += world_.size()) {
+    const int width = group.width();
+    for (int64_t i = world_.rank() / width; i < limit; i += world_.size() / width) {
       const int64_t sample = source.validation[i];
       by_frames[clip_frames(source.data.sample(sample), stage.shape.frames, stage.fps)].push_back(
           sample);
@@ -67,6 +69,7 @@ ValidationLoss Validation::measure(const StageConfig& stage, const FlowMatching&
         for (int t = 0; t < num_times; ++t) {
           const at::Tensor losses =
               objective.loss_at(network, latents_bcfhw, text_bld, keys, kValidationTimes[t]);
+          if (group.rank() != 0) continue;  // all of them hold the same losses
           sums[t][0] += losses.sum().to(at::kDouble).cpu();
           sums[t][1] += static_cast<double>(keys.size());
         }

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "attention/sequence_group.h"
 #include "batch/sources.h"
 #include "comm/communicator.h"
 #include "embed/embedder.h"
@@ -27,10 +28,11 @@ class Validation {
   Validation(const Config& config, const Sources& sources, const Embedder& embedder,
              Communicator& world);
 
-  // At the stage's shape, samples dealt to the processes in turn. Every process gets the same
-  // numbers. Collective.
+  // At the stage's shape, samples dealt in turn to the groups that `network` shares a sample in;
+  // `group` is this process's. Every process gets the same numbers. Collective.
   ValidationLoss measure(const StageConfig& stage, const FlowMatching& objective,
-                         const Network& network, at::Device device) const;
+                         const Network& network, at::Device device,
+                         const SequenceGroup& group) const;
 
  private:
   const Config& config_;

@@ -93,6 +93,26 @@ class Train(unittest.TestCase):
         draws = lambda name: {l["step"]: l["draws"] for l in self.program.consumption(name) if "draws" in l}
         self.assertEqual(draws("moved"), draws("whole"))
 
+    def test_processes_that_share_samples_train_the_same(self):
+        # Stills on one process each; clips on two, then on four, whose tokens 4 does not divide; 2 heads exchanged, the
+        # rest a ring. The same plan on 1, 2, 4 and 8 processes, and moved from one number to another.
+        shared = ["--set", "mesh.slot=4", "--set", "mesh.slots=2", "--set", "stages.low-res.width.clips=2",
+                  "--set", "stages.mid-res.width.clips=4", "--set", "stages.high-res.width.clips=4"]
+        self.program.train(*shared, name="one")
+        self.program.train(*shared, "--stage", "low-res", name="moving", processes=4)
+        self.program.train(*shared, name="moving", processes=2)
+        want = self.program.metrics("one")
+        for processes in (2, 4, 8):
+            done = self.program.train(*shared, name=f"share{processes}", processes=processes)
+            self.assertIn("a layer shared by 2 processes equals the layer on one", done.stderr + done.stdout)
+        for name in ("share2", "share4", "share8", "moving"):
+            found = self.program.metrics(name)
+            self.assertEqual(sorted(found), sorted(want))
+            for step in want:
+                self.assertEqual(found[step]["digest"], want[step]["digest"], f"{name}, step {step}")
+                self.assertLessEqual(abs(found[step]["loss"] - want[step]["loss"]), 1e-4 * want[step]["loss"],
+                                     f"{name}, step {step}")
+
     def test_a_signal_saves_and_says_so(self):
         running = self.program.start("train", self.program.config, "--set", "run.name=stopped", "--set",
                                      "stages.image.steps=100000", "--set", "run.save=never")

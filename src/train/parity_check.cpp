@@ -1,0 +1,109 @@
+// One small layer on a group and on one process.
+#include "train/parity_check.h"
+
+#include <ATen/ATen.h>
+
+#include "core/error.h"
+#include "core/hash.h"
+#include "core/log.h"
+#include "core/random.h"
+#include "model/video_transformer.h"
+
+namespace pendulum {
+namespace {
+
+at::Tensor random_tensor(at::IntArrayRef shape, uint64_t key) {
+  at::Tensor x = at::empty(shape, at::kFloat);
+  fill_normal(x.data_ptr<float>(), x.numel(), key);
+  return x;
+}
+
+// The model's head size and the Ulysses part's number of heads; everything else small.
+WanConfig small_layer(const WanConfig& model, const SequenceGroup& group) {
+  WanConfig config = model;
+  config.layers = 1;
+  config.heads = group.ulysses().size();
+  config.ffn_dim = 64;
+  config.freq_dim = 16;
+  config.in_channels = config.out_channels = 4;
+  config.text_dim = 16;
+  config.patch = {1, 1, 1};
+  return config;
+}
+
+void randomise(const VideoTransformer& layer) {
+  const at::NoGradGuard no_grad;
+  for (const auto& [name, parameter] : layer.parameters()) {
+    const bool is_vector = parameter.dim() == 1;
+    const double fan_in =
+        is_vector ? 1 : static_cast<double>(parameter.numel() / parameter.size(0));
+    const at::Tensor values = random_tensor(parameter.sizes(), hash_name(name));
+    at::Tensor(parameter).copy_(is_vector ? values * 0.1 + 0.5 : values / std::sqrt(fan_in));
+  }
+}
+
+// Output and parameters' gradients on `group` (null: on this process alone), gradients summed over
+// it. `tokens` need not divide by the group.
+NamedTensors results(const WanConfig& config, SequenceGroup* group, int64_t tokens,
+                     at::Device device, at::ScalarType master, at::ScalarType compute) {
+  VideoTransformer layer(config, 1, master);
+  randomise(layer);
+  layer.to(device);
+  layer.set_compute(compute);
+  const auto here = [&](const at::Tensor& x) { return x.to(device, master); };
+  const at::Tensor out =
+      layer.forward(here(random_tensor({1, 4, 1, 1, tokens}, 1)), at::full({1}, 400.0F).to(device),
+                    here(random_tensor({1, 3, 16}, 2)), group);
+  out.backward(here(random_tensor(out.sizes(), 3)));
+  NamedTensors results{{"the output", out.detach()}};
+  for (const auto& [name, parameter] : layer.parameters()) {
+    const at::Tensor gradient = parameter.grad().contiguous();
+    if (group) group->members().all_reduce(gradient).wait();
+    results.emplace_back("the gradient of " + name, gradient);
+  }
+  return results;
+}
+
+double distance(const at::Tensor& a, const at::Tensor& b) {
+  return (a.cpu().to(at::kDouble) - b.cpu().to(at::kDouble)).norm().item<double>();
+}
+
+// Against the layer in fp64 on the CPU: at most four times the difference that this process alone
+// has in the run's own types, and some units in the last place of the largest element. What is
+// wrong is away by the tensor's own size.
+void compare(const WanConfig& config, SequenceGroup& group, int64_t tokens, at::Device device,
+             at::ScalarType compute) {
+  const NamedTensors exact = results(config, nullptr, tokens, at::kCPU, at::kDouble, at::kDouble);
+  const NamedTensors alone = results(config, nullptr, tokens, device, at::kFloat, compute);
+  const NamedTensors shared = results(config, &group, tokens, device, at::kFloat, compute);
+  const double eps = compute == at::kBFloat16 ? 0x1p-8 : 0x1p-23;
+  for (size_t i = 0; i < exact.size(); ++i) {
+    const auto& [name, wanted] = exact[i];
+    const double most = wanted.abs().max().item<double>() * std::sqrt(wanted.numel());
+    const double plain = distance(alone[i].second, wanted);
+    const double found = distance(shared[i].second, wanted);
+    if (found <= 4 * plain + 8 * eps * most) continue;
+    throw Error(text("a layer shared by ", group.width(), " processes (Ulysses ",
+                     group.ulysses().size(), " x ring ", group.ring().size(), ", ", tokens,
+                     " tokens) does not equal the layer on one: ", name, " is ", found,
+                     " away from the exact one, on one process ", plain, " (rank ", group.rank(),
+                     " of the group). Nothing was trained"));
+  }
+}
+
+}  // namespace
+
+void check_parity(const SlotGroups& groups, const WanConfig& model, at::Device device,
+                  at::ScalarType compute_type) {
+  for (const int width : groups.widths()) {
+    if (width == 1) continue;
+    SequenceGroup& group = groups.of(width);
+    const WanConfig config = small_layer(model, group);
+    // One token more than whole shares: ranks at the end hold less, or padding alone.
+    for (const int64_t tokens : {int64_t{8} * width, int64_t{8} * width + 1})
+      compare(config, group, tokens, device, compute_type);
+    info("a layer shared by {} processes equals the layer on one", width);
+  }
+}
+
+}  // namespace pendulum
