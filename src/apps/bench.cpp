@@ -5,16 +5,15 @@
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
 #include "apps/embedding_parts.h"
 #include "apps/machine.h"
+#include "apps/timing.h"
 #include "core/error.h"
 #include "core/log.h"
-#include "core/random.h"
 #include "model/config.h"
 #include "model/video_transformer.h"
 #include "optim/optimizer.h"
@@ -50,46 +49,43 @@ void bench_step(const StepOptions& options) {
                                            : found->batch.at(heaviest_source(*found));
   const Codec codec(config.codec);
   const LatentShape grid = codec.latent_shape(found->shape);
-  const int text_dim = 384;  // of MiniLM; no text is encoded here
+  const int text_dim = text_width(config.text);
   const WanConfig wan = wan_config(config.model, codec.channels(), text_dim);
   VideoTransformer model(wan, config.run.seed);
   model.to(machine.device());
   model.set_compute(machine.compute_type());
+  model.set_activation_checkpointing(
+      parse_activation_checkpointing(config.model.activation_checkpointing));
   Optimizer optimizer(model.parameters(), parse_optimizer_kind(config.optim.kind), false);
 
   const std::vector<int64_t> shape{batch, codec.channels(), grid.frames, grid.height, grid.width};
   const auto random = [&](at::IntArrayRef sizes, uint64_t key) {
-    at::Tensor t = at::empty(sizes);
-    fill_normal(t.data_ptr<float>(), t.numel(), key);
-    return t.to(machine.device());
+    return random_tensor(sizes, key).to(machine.device());
   };
   const at::Tensor x = random(shape, 1), target = random(shape, 2);
   const at::Tensor words = random({batch, config.text.length, text_dim}, 3);
   const at::Tensor time = at::linspace(1, 999, batch).to(machine.device());
   std::vector<double> seconds;
   for (int step = 0; step < options.steps + 2; ++step) {
-    const auto start = std::chrono::steady_clock::now();
+    const double start = seconds_now();
     optimizer.zero_gradients();
     (model.forward(x, time, words).to(at::kFloat) - target).square().mean().backward();
     const double scale =
         std::min(1.0, 1.0 / (optimizer.gradient_norm() + 1e-12));  // also waits for the device
     optimizer.step(found->optim, 1e-4, scale);
-    if (step >= 2)
-      seconds.push_back(
-          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    if (step >= 2) seconds.push_back(seconds_now() - start);
   }
-  std::nth_element(seconds.begin(), seconds.begin() + seconds.size() / 2, seconds.end());
-  const double median = seconds[seconds.size() / 2];
+  const double typical = median(seconds);
   const double flops = batch * training_flops(geometry(config, wan), found->shape);
   if (!options.json) {
     fmt::print("{}: {:.1f} ms per step of {} samples, {:.2f} steps/s, {:.1f} GFLOP/s\n",
-               found->name, median * 1e3, batch, 1 / median, flops / median * 1e-9);
+               found->name, typical * 1e3, batch, 1 / typical, flops / typical * 1e-9);
     return;
   }
   fmt::print("{}\n",
              nlohmann::json{{"stage", found->name},
-                            {"steps_per_second", 1 / median},
-                            {"gflops", flops / median * 1e-9},
+                            {"steps_per_second", 1 / typical},
+                            {"gflops", flops / typical * 1e-9},
                             {"batch", batch},
                             {"latent", {codec.channels(), grid.frames, grid.height, grid.width}},
                             {"text", {config.text.length, text_dim}},

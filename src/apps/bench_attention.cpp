@@ -7,14 +7,13 @@
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 #include <vector>
 
 #include "apps/commands.h"
+#include "apps/timing.h"
 #include "attention/distributed_attention.h"
 #include "comm/loopback.h"
-#include "core/random.h"
 #include "ops/attention.h"
 
 namespace pendulum {
@@ -26,35 +25,21 @@ struct AttentionOptions {
   int steps = 5;
 };
 
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-at::Tensor random_input(const AttentionOptions& options, int64_t tokens, uint64_t key) {
-  at::Tensor x = at::empty({options.batch, tokens, options.heads, options.head_dim});
-  fill_normal(x.data_ptr<float>(), x.numel(), key);
+// Three inputs that want gradients.
+std::vector<at::Tensor> leaves(const AttentionOptions& options, int64_t tokens) {
+  std::vector<at::Tensor> x;
+  for (uint64_t i = 0; i < 3; ++i) {
+    x.push_back(random_tensor({options.batch, tokens, options.heads, options.head_dim}, i)
+                    .requires_grad_(true));
+  }
   return x;
 }
 
-// Median seconds of forward and backward; `meet` brings the ranks together before each.
-template <class Attend, class Meet>
-double median_seconds(const AttentionOptions& options, int64_t tokens, const Attend& attend,
-                      const Meet& meet) {
-  std::vector<at::Tensor> x;
-  for (uint64_t i = 0; i < 3; ++i)
-    x.push_back(random_input(options, tokens, i).requires_grad_(true));
-  std::vector<double> seconds;
-  for (int step = 0; step <= options.steps; ++step) {
-    meet();
-    const double start = seconds_now();
-    const at::Tensor out = attend(x);
-    out.backward(at::ones_like(out));
-    meet();
-    if (step > 0) seconds.push_back(seconds_now() - start);  // the first warms up
-    for (at::Tensor& input : x) input.mutable_grad().reset();
-  }
-  std::nth_element(seconds.begin(), seconds.begin() + seconds.size() / 2, seconds.end());
-  return seconds[seconds.size() / 2];
+template <class Attend>
+void forward_and_backward(std::vector<at::Tensor>& x, const Attend& attend) {
+  const at::Tensor out = attend(x);
+  out.backward(at::ones_like(out));
+  for (at::Tensor& input : x) input.mutable_grad().reset();
 }
 
 // Bytes that a rank sends in a layer, forward and backward, for fp32: docs/numerics.md.
@@ -64,46 +49,55 @@ SequenceGroup::Traffic expected_traffic(const AttentionOptions& options, int64_t
   return {8 * local / u * (u - 1), r == 1 ? 0 : 2 * local * (2 * (r - 1) + r)};
 }
 
-void bench_layout(const AttentionOptions& options, int u, int threads, double alone) {
-  double seconds = 0;
+// One rank with all threads, and all ranks with their share of them, in turns.
+void bench_layout(const AttentionOptions& options, int u, int cores) {
+  const int threads = std::max(1, cores / options.ranks);
+  std::vector<double> alone, shared;
   SequenceGroup::Traffic sent, expected;
   run_loopback(options.ranks, [&](Communicator& members) {
-    at::set_num_threads(threads);
     SequenceGroup group(members, u);
     const int64_t per_rank = group.tokens_per_rank(options.tokens);
-    const double median = median_seconds(
-        options, per_rank,
-        [&](const std::vector<at::Tensor>& x) {
-          return distributed_attention(x[0], x[1], x[2], group, options.tokens);
-        },
-        [&] { members.barrier(); });
+    auto whole = leaves(options, members.rank() == 0 ? options.tokens : 0);
+    auto part = leaves(options, per_rank);
+    for (int step = 0; step <= options.steps; ++step) {  // the first warms up
+      if (members.rank() == 0) {
+        at::set_num_threads(std::min(cores, threads * options.ranks));
+        const double start = seconds_now();
+        forward_and_backward(whole, [](const auto& x) { return attention(x[0], x[1], x[2]); });
+        if (step > 0) alone.push_back(seconds_now() - start);
+      }
+      at::set_num_threads(threads);
+      members.barrier();
+      const double start = seconds_now();
+      forward_and_backward(part, [&](const auto& x) {
+        return distributed_attention(x[0], x[1], x[2], group, options.tokens);
+      });
+      members.barrier();
+      if (step > 0 && members.rank() == 0) shared.push_back(seconds_now() - start);
+    }
     if (members.rank() != 0) return;
-    seconds = median;
     sent = {group.traffic().ulysses / (options.steps + 1),
             group.traffic().ring / (options.steps + 1)};
     expected = expected_traffic(options, per_rank, u, options.ranks / u);
   });
-  fmt::print("{:>3} {:>3} {:>14} {:>14} {:>14} {:>14} {:>9.1f} {:>7.2f}\n", u, options.ranks / u,
-             sent.ulysses, expected.ulysses, sent.ring, expected.ring, seconds * 1e3,
-             seconds / alone);
+  fmt::print("{:>3} {:>3} {:>14} {:>14} {:>14} {:>14} {:>9.1f} {:>9.1f} {:>7.2f}\n", u,
+             options.ranks / u, sent.ulysses, expected.ulysses, sent.ring, expected.ring,
+             median(alone) * 1e3, median(shared) * 1e3, median(shared) / median(alone));
 }
 
 void bench_attention(const AttentionOptions& options) {
   const int cores = at::get_num_threads();
-  const int threads = std::max(1, cores / options.ranks);
-  at::set_num_threads(std::min(cores, threads * options.ranks));
-  const double alone = median_seconds(
-      options, options.tokens,
-      [](const std::vector<at::Tensor>& x) { return attention(x[0], x[1], x[2]); }, [] {});
   fmt::print("{} tokens, {} heads of {}, batch {}, fp32; forward and backward of one layer\n",
              options.tokens, options.heads, options.head_dim, options.batch);
-  fmt::print("one rank, {} threads: {:.1f} ms\n", at::get_num_threads(), alone * 1e3);
-  fmt::print("{} ranks as threads of this process, {} each; bytes that a rank sends\n",
-             options.ranks, threads);
-  fmt::print("{:>3} {:>3} {:>14} {:>14} {:>14} {:>14} {:>9} {:>7}\n", "U", "R", "all-to-all",
-             "by formula", "ring", "by formula", "ms", "ratio");
+  fmt::print(
+      "{} ranks as threads of this process beside one rank, in turns; {} threads in all; bytes "
+      "that "
+      "a rank sends\n",
+      options.ranks, cores);
+  fmt::print("{:>3} {:>3} {:>14} {:>14} {:>14} {:>14} {:>9} {:>9} {:>7}\n", "U", "R", "all-to-all",
+             "by formula", "ring", "by formula", "one, ms", "all, ms", "ratio");
   for (int u = 1; u <= options.ranks; ++u) {
-    if (options.ranks % u == 0 && options.heads % u == 0) bench_layout(options, u, threads, alone);
+    if (options.ranks % u == 0 && options.heads % u == 0) bench_layout(options, u, cores);
   }
 }
 

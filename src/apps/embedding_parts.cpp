@@ -19,6 +19,10 @@ EmbeddingParts::EmbeddingParts(const Config& config)
       cache(open_cache(config)),
       embedder(codec, text_encoder, cache.get()) {}
 
+int text_width(const TextConfig& config) {
+  return TextEncoder(config, find_text_weights(config, default_environments())).dim();
+}
+
 Geometry geometry(const Config& config, const EmbeddingParts& parts) {
   return geometry(config,
                   wan_config(config.model, parts.codec.channels(), parts.text_encoder.dim()));

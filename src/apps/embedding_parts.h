@@ -22,6 +22,9 @@ struct EmbeddingParts {
   Embedder embedder;
 };
 
+// Width of the states that the configured text encoder gives, without keeping the encoder.
+int text_width(const TextConfig& config);
+
 // What the plan's cost model needs to know of model, codec and text encoder.
 Geometry geometry(const Config& config, const EmbeddingParts& parts);
 Geometry geometry(const Config& config, const WanConfig& wan);

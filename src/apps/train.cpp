@@ -49,6 +49,8 @@ int train(const TrainOptions& options) {
       config.run.seed);
   model.to(machine.device());
   model.set_compute(machine.compute_type());
+  model.set_activation_checkpointing(
+      parse_activation_checkpointing(config.model.activation_checkpointing));
   Optimizer optimizer(select_trainable(model.parameters(), config.model.trainable),
                       parse_optimizer_kind(config.optim.kind), keeps_average(config));
 

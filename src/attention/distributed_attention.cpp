@@ -6,7 +6,6 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "core/error.h"
-#include "ops/attention.h"
 #include "ops/merge_attention.h"
 
 namespace pendulum {
@@ -151,21 +150,24 @@ RingGradients ring_backward(const at::Tensor& dout, const at::Tensor& query,
 struct DistributedAttention : torch::autograd::Function<DistributedAttention> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& query,
                             const at::Tensor& key, const at::Tensor& value, SequenceGroup* group,
-                            int64_t tokens) {
+                            int64_t tokens, AttentionTape* tape) {
     const auto sizes = query.sizes();
     const at::Tensor packed =
         tokens_for_heads(at::stack({query, key, value}), *group);  // (3, B, U L, h, d)
     const RingWalk walk(*group, packed.size(2), tokens);
     const at::Tensor q = packed[0].narrow(1, 0, walk.queries());
     const at::Tensor key_value = packed.narrow(0, 1, 2).contiguous();
-    const AttentionOutput whole = ring_forward(q, key_value, *group, walk);
-    const at::Tensor out = whole.out.to(query.scalar_type());
-    context->save_for_backward({q, key_value, out, whole.log_sum_exp});
+    const auto compute = [&] {
+      const AttentionOutput merged = ring_forward(q, key_value, *group, walk);
+      return AttentionOutput{merged.out.to(query.scalar_type()), merged.log_sum_exp};
+    };
+    const AttentionOutput whole = tape ? tape->take(compute) : compute();
+    context->save_for_backward({q, key_value, whole.out, whole.log_sum_exp});
     context->saved_data["group"] = reinterpret_cast<int64_t>(group);
     context->saved_data["tokens"] = tokens;
 
     at::Tensor padded = at::zeros(packed[0].sizes(), query.options());
-    padded.narrow(1, 0, walk.queries()).copy_(out);
+    padded.narrow(1, 0, walk.queries()).copy_(whole.out);
     return heads_for_tokens(padded.unsqueeze(0), *group)
         .reshape({sizes[0], sizes[1], sizes[2] * sizes[3]});
   }
@@ -188,14 +190,15 @@ struct DistributedAttention : torch::autograd::Function<DistributedAttention> {
     packed[0].narrow(1, 0, walk.queries()).copy_(g.query);
     packed.narrow(0, 1, 2).copy_(g.key_value);
     const at::Tensor local = heads_for_tokens(packed, group);
-    return {local[0], local[1], local[2], at::Tensor(), at::Tensor()};
+    return {local[0], local[1], local[2], at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
 }  // namespace
 
 at::Tensor distributed_attention(const at::Tensor& query, const at::Tensor& key,
-                                 const at::Tensor& value, SequenceGroup& group, int64_t tokens) {
+                                 const at::Tensor& value, SequenceGroup& group, int64_t tokens,
+                                 AttentionTape* tape) {
   check(query.dim() == 4 && key.sizes() == query.sizes() && value.sizes() == query.sizes() &&
             query.size(1) == group.tokens_per_rank(tokens),
         "query, key and value (B, ", group.tokens_per_rank(tokens), ", H, d) of ", tokens,
@@ -207,7 +210,7 @@ at::Tensor distributed_attention(const at::Tensor& query, const at::Tensor& key,
                            " heads; ", ulysses_part(group.width(), query.size(2)),
                            " is the largest that does for ", group.width(), " ranks"));
   }
-  return DistributedAttention::apply(query, key, value, &group, tokens);
+  return DistributedAttention::apply(query, key, value, &group, tokens, tape);
 }
 
 }  // namespace pendulum

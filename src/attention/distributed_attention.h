@@ -8,14 +8,17 @@
 #include <ATen/core/Tensor.h>
 
 #include "attention/sequence_group.h"
+#include "ops/attention.h"
 
 namespace pendulum {
 
 // query, key, value: (B, L, H, d), this rank's L = group.tokens_per_rank(tokens) places of the
 // sequence, of which those beyond `tokens` are padding: never read, zero in the result and in the
 // gradients. Returns (B, L, H * d). U divides H (ConfigError). Every rank of the group calls it,
-// and later its backward pass; the group outlives the graph.
+// and later its backward pass; the group outlives the graph. With a tape (ops/attention.h) the ring
+// is not walked a second time.
 at::Tensor distributed_attention(const at::Tensor& query, const at::Tensor& key,
-                                 const at::Tensor& value, SequenceGroup& group, int64_t tokens);
+                                 const at::Tensor& value, SequenceGroup& group, int64_t tokens,
+                                 AttentionTape* tape = nullptr);
 
 }  // namespace pendulum

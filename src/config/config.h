@@ -47,6 +47,7 @@ struct ModelConfig {
   bool cross_attn_norm = true;
   double eps = 1e-6;
   bool per_token_time = false;
+  std::string activation_checkpointing = "none";
   std::string trainable = ".*";  // regular expression over parameter names
 
   bool operator==(const ModelConfig&) const = default;

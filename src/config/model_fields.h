@@ -34,6 +34,13 @@ void fields(V& v, ModelConfig& c) {
   v(c.per_token_time,
     {.key = "per_token_time",
      .help = "The model takes a time step per token (Wan 2.2 5B), not per sample."});
+  v(c.activation_checkpointing,
+    {.key = "activation_checkpointing",
+     .choices = {"none", "selective", "full"},
+     .may_change = true,
+     .help = "What a block keeps for its backward pass: everything; its input and its attentions' "
+             "results, computing the linear parts twice; or its input alone, computing all twice. "
+             "The results are the same."});
   v(c.trainable, {.key = "trainable",
                   .help = "Regular expression; only parameters with a matching name train."});
 }

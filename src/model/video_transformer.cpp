@@ -31,9 +31,9 @@ struct VideoTransformer::Sequence {
     return group ? own_tokens(whole, *group, dim) : whole;
   }
   at::Tensor all(const at::Tensor& x) const { return group ? all_tokens(x, *group, tokens) : x; }
-  at::Tensor attend(const std::vector<at::Tensor>& qkv) const {
-    return group ? distributed_attention(qkv[0], qkv[1], qkv[2], *group, tokens)
-                 : attention(qkv[0], qkv[1], qkv[2]);
+  at::Tensor attend(const std::vector<at::Tensor>& qkv, AttentionTape* tape) const {
+    return group ? distributed_attention(qkv[0], qkv[1], qkv[2], *group, tokens, tape)
+                 : attention(qkv[0], qkv[1], qkv[2], tape);
   }
 };
 
@@ -59,7 +59,8 @@ VideoTransformer::Conditions VideoTransformer::embed_conditions(
 }
 
 at::Tensor VideoTransformer::cross_attention(const BlockWeights& weights, const at::Tensor& x,
-                                             const at::Tensor& text_states) const {
+                                             const at::Tensor& text_states,
+                                             AttentionTape* tape) const {
   const AttentionWeights& w = weights.cross;
   at::Tensor normed = x;
   if (weights.norm_weight.defined())
@@ -70,13 +71,15 @@ at::Tensor VideoTransformer::cross_attention(const BlockWeights& weights, const 
               joined({w.key.bias, w.value.bias}, compute_));
   const auto q = norm_rotary(query, {w.norm_query}, nullptr, config_.heads, config_.eps);
   const auto kv = norm_rotary(key_value, {w.norm_key}, nullptr, config_.heads, config_.eps);
-  const at::Tensor mixed = attention(q[0], kv[0], kv[1]);
+  const at::Tensor mixed = attention(q[0], kv[0], kv[1], tape);
   return gated_residual(x, project(mixed, cast(w.out.weight)), w.out.bias);
 }
 
-at::Tensor VideoTransformer::block(const BlockWeights& weights, const at::Tensor& x_in,
-                                   const Conditions& conditions, const Sequence& sequence) const {
-  const auto m = (conditions.modulation + weights.table).unbind(-2);
+// inputs: tokens (B, N, D), modulation, text states.
+at::Tensor VideoTransformer::block(const BlockWeights& weights, const StretchInputs& inputs,
+                                   const Sequence& sequence, AttentionTape* tape) const {
+  const auto& [x_in, modulation, text_states] = inputs;
+  const auto m = (modulation + weights.table).unbind(-2);
   const AttentionWeights& w = weights.self;
 
   const at::Tensor normed = norm_modulate(x_in, m[1], m[0], config_.eps);
@@ -85,10 +88,10 @@ at::Tensor VideoTransformer::block(const BlockWeights& weights, const at::Tensor
               joined({w.query.bias, w.key.bias, w.value.bias}, compute_));
   const auto qkv =
       norm_rotary(packed, {w.norm_query, w.norm_key}, &sequence.rotary, config_.heads, config_.eps);
-  const at::Tensor mixed = sequence.attend(qkv);
+  const at::Tensor mixed = sequence.attend(qkv, tape);
   at::Tensor x = gated_residual(x_in, project(mixed, cast(w.out.weight)), w.out.bias, m[2]);
 
-  x = cross_attention(weights, x, conditions.text_states);
+  x = cross_attention(weights, x, text_states, tape);
 
   const at::Tensor wide =
       project(norm_modulate(x, m[4], m[3], config_.eps), cast(weights.up.weight));
@@ -119,7 +122,13 @@ at::Tensor VideoTransformer::forward(const at::Tensor& latents, const at::Tensor
       embed_conditions(per_token ? sequence.own(time, 1) : time, text_states);
   at::Tensor x =
       project(sequence.own(patches, 1), cast(patch_.weight).flatten(1), cast(patch_.bias));
-  for (const BlockWeights& weights : blocks_) x = block(weights, x, conditions, sequence);
+  for (const BlockWeights& weights : blocks_) {
+    const Stretch stretch = [this, &weights, sequence](const StretchInputs& inputs,
+                                                       AttentionTape* tape) {
+      return block(weights, inputs, sequence, tape);
+    };
+    x = checkpointed(stretch, {x, conditions.modulation, conditions.text_states}, checkpointing_);
+  }
 
   const auto last = (conditions.time.unsqueeze(-2) + table_).unbind(-2);
   x = norm_modulate(x, last[1], last[0], config_.eps);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "attention/sequence_group.h"
+#include "model/activation_checkpoint.h"
 #include "model/config.h"
 #include "model/tokens.h"
 #include "safetensors/named_tensors.h"
@@ -68,6 +69,8 @@ class VideoTransformer {
   // The type of activations and matrix products: kFloat or kBFloat16 (kDouble with fp64
   // parameters). Norms, modulation, rotation and the time embedding stay in the parameters' type.
   void set_compute(at::ScalarType type);
+  // What blocks keep for the backward pass; none at first.
+  void set_activation_checkpointing(ActivationCheckpointing policy) { checkpointing_ = policy; }
   // Moves the parameters; handles taken from parameters() before keep the old ones.
   void to(at::Device device);
 
@@ -80,14 +83,15 @@ class VideoTransformer {
 
   void bind();
   Conditions embed_conditions(const at::Tensor& time, const at::Tensor& text_states) const;
-  at::Tensor block(const BlockWeights& weights, const at::Tensor& x, const Conditions& conditions,
-                   const Sequence& sequence) const;
+  at::Tensor block(const BlockWeights& weights, const StretchInputs& inputs,
+                   const Sequence& sequence, AttentionTape* tape) const;
   at::Tensor cross_attention(const BlockWeights& weights, const at::Tensor& x,
-                             const at::Tensor& text_states) const;
+                             const at::Tensor& text_states, AttentionTape* tape) const;
   at::Tensor cast(const at::Tensor& parameter) const;
 
   WanConfig config_;
   at::ScalarType compute_;
+  ActivationCheckpointing checkpointing_ = ActivationCheckpointing::none;
   NamedTensors parameters_;
 
   // The same tensors by their role.

@@ -103,8 +103,9 @@ AttentionGradients own_backward(const at::Tensor& dout_in, const at::Tensor& que
 
 struct Attention : torch::autograd::Function<Attention> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& query,
-                            const at::Tensor& key, const at::Tensor& value) {
-    const AttentionOutput result = attention_forward(query, key, value);
+                            const at::Tensor& key, const at::Tensor& value, AttentionTape* tape) {
+    const auto compute = [&] { return attention_forward(query, key, value); };
+    const AttentionOutput result = tape ? tape->take(compute) : compute();
     context->save_for_backward({query, key, value, result.out, result.log_sum_exp});
     return result.out.flatten(2);
   }
@@ -114,7 +115,7 @@ struct Attention : torch::autograd::Function<Attention> {
     const at::Tensor dout = gradients[0].view(saved[3].sizes());
     AttentionGradients g =
         attention_backward(dout, saved[0], saved[1], saved[2], {saved[3], saved[4]});
-    return {g.query, g.key, g.value};
+    return {g.query, g.key, g.value, at::Tensor()};
   }
 };
 
@@ -161,8 +162,9 @@ AttentionGradients attention_backward(const at::Tensor& dout, const at::Tensor& 
   return {heads_first(dq), heads_first(dk), heads_first(dv)};
 }
 
-at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value) {
-  return Attention::apply(query, key, value);
+at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                     AttentionTape* tape) {
+  return Attention::apply(query, key, value, tape);
 }
 
 }  // namespace pendulum

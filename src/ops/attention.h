@@ -3,6 +3,8 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <vector>
+
 namespace pendulum {
 
 // Legend: B batch, N queries, M keys, H heads, d elements per head. No mask and no causality: every
@@ -29,7 +31,32 @@ AttentionGradients attention_backward(const at::Tensor& dout, const at::Tensor& 
                                       const at::Tensor& key, const at::Tensor& value,
                                       const AttentionOutput& whole);
 
-// The same as a differentiable operation. Returns (B, N, H * d).
-at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value);
+// The results of the attentions of a forward pass, in their order: what activation checkpointing
+// keeps while it computes everything else a second time.
+class AttentionTape {
+ public:
+  // `compute()` the first time, and what that gave when the pass is made again.
+  template <class Compute>
+  AttentionOutput take(const Compute& compute) {
+    if (is_replayed_) return kept_.at(next_++);
+    kept_.push_back(compute());
+    return kept_.back();
+  }
+  // From now on a second pass.
+  void replay() {
+    is_replayed_ = true;
+    next_ = 0;
+  }
+
+ private:
+  std::vector<AttentionOutput> kept_;
+  size_t next_ = 0;
+  bool is_replayed_ = false;
+};
+
+// The same as a differentiable operation. Returns (B, N, H * d). With a tape the result is taken
+// from it.
+at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                     AttentionTape* tape = nullptr);
 
 }  // namespace pendulum

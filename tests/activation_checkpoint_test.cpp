@@ -1,0 +1,169 @@
+// Activation checkpointing: the same bits under every policy, less memory held, and attention not
+// computed a second time where its result is kept.
+#include "model/activation_checkpoint.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/CPUAllocator.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+
+#include "attention/sequence_group.h"
+#include "comm/loopback.h"
+#include "core/hash.h"
+#include "model/video_transformer.h"
+#include "support.h"
+
+namespace pendulum {
+namespace {
+
+using Policy = ActivationCheckpointing;
+constexpr Policy kPolicies[] = {Policy::none, Policy::selective, Policy::full};
+
+constexpr int kLayers = 4;
+constexpr int64_t kBatch = 2, kTokens = 384;  // latents 4 x 16 x 24
+
+VideoTransformer model_with(Policy policy) {
+  WanConfig config;
+  config.layers = kLayers;
+  config.heads = 4;
+  config.head_dim = 12;
+  config.ffn_dim = 96;
+  config.freq_dim = 16;
+  config.in_channels = config.out_channels = 3;
+  config.text_dim = 10;
+  VideoTransformer model(config, 5);
+  const at::NoGradGuard no_grad;
+  for (const auto& [name, parameter] : model.parameters())  // no path is switched off by a zero
+    at::Tensor(parameter).add_(0.1 * random_tensor(parameter.sizes(), hash_name(name)));
+  model.set_activation_checkpointing(policy);
+  return model;
+}
+
+struct Case {
+  bool per_token = false;
+  at::ScalarType compute = at::kFloat;
+};
+
+// The output, and the gradients of latents, text and parameters.
+std::vector<at::Tensor> forward_and_backward(Policy policy, const Case& c,
+                                             SequenceGroup* group = nullptr) {
+  VideoTransformer model = model_with(policy);
+  model.set_compute(c.compute);
+  at::Tensor latents = random_tensor({kBatch, 3, 4, 16, 24}, 1).requires_grad_(true);
+  at::Tensor text_states = random_tensor({kBatch, 5, 10}, 2).requires_grad_(true);
+  const at::Tensor time = c.per_token ? at::linspace(1, 999, kBatch * kTokens).view({kBatch, -1})
+                                      : at::tensor({120.0F, 730.0F});
+  const at::Tensor out = model.forward(latents, time, text_states, group);
+  out.backward(random_tensor(out.sizes(), 3));
+  std::vector<at::Tensor> results{out.detach(), latents.grad(), text_states.grad()};
+  for (const auto& [name, parameter] : model.parameters()) results.push_back(parameter.grad());
+  return results;
+}
+
+TEST(ActivationCheckpointing, GivesTheSameBits) {
+  for (const Case& c : {Case{}, Case{.per_token = true}, Case{.compute = at::kBFloat16}}) {
+    const auto want = forward_and_backward(Policy::none, c);
+    for (const Policy policy : kPolicies) {
+      const auto found = forward_and_backward(policy, c);
+      ASSERT_EQ(found.size(), want.size());
+      for (size_t i = 0; i < want.size(); ++i)
+        EXPECT_TRUE(at::equal(found[i], want[i])) << static_cast<int>(policy) << ", result " << i;
+    }
+  }
+}
+
+// Only the last projection trains: no block has a gradient to compute.
+TEST(ActivationCheckpointing, TakesBlocksWithoutGradients) {
+  for (const Policy policy : kPolicies) {
+    const VideoTransformer model = model_with(policy);
+    for (const auto& [name, parameter] : model.parameters())
+      at::Tensor(parameter).set_requires_grad(name == "proj_out.bias");
+    model
+        .forward(random_tensor({1, 3, 1, 4, 4}, 1), at::full({1}, 300.0F),
+                 random_tensor({1, 5, 10}, 2))
+        .sum()
+        .backward();
+    for (const auto& [name, parameter] : model.parameters())
+      EXPECT_EQ(parameter.grad().defined(), name == "proj_out.bias") << name;
+  }
+}
+
+// Counts the bytes that tensors hold.
+class CountingAllocator : public at::Allocator {
+ public:
+  at::DataPtr allocate(size_t bytes) override {
+    auto* block = static_cast<size_t*>(std::aligned_alloc(64, (bytes + 127) / 64 * 64));
+    *block = bytes;
+    held += static_cast<int64_t>(bytes);
+    return {block + 8, block, &release, at::kCPU};
+  }
+  void copy_data(void* to, const void* from, size_t bytes) const override {
+    default_copy_data(to, from, bytes);
+  }
+  static void release(void* block) {
+    held -= static_cast<int64_t>(*static_cast<size_t*>(block));
+    std::free(block);
+  }
+  static inline std::atomic<int64_t> held{0};
+};
+
+// Bytes that the graph of a forward pass holds.
+int64_t bytes_held(Policy policy) {
+  static CountingAllocator counting;
+  at::Allocator* const before = c10::GetCPUAllocator();
+  c10::SetCPUAllocator(&counting, 1);
+  int64_t held = 0;
+  {
+    const VideoTransformer model = model_with(policy);
+    const at::Tensor latents = random_tensor({kBatch, 3, 4, 16, 24}, 1);
+    const at::Tensor time = at::tensor({120.0F, 730.0F}), words = random_tensor({kBatch, 5, 10}, 2);
+    const int64_t start = CountingAllocator::held;
+    const at::Tensor out = model.forward(latents, time, words);
+    held = CountingAllocator::held - start;
+  }
+  c10::SetCPUAllocator(before, 1);
+  return held;
+}
+
+TEST(ActivationCheckpointing, HoldsWhatThePolicySays) {
+  const int64_t row = kBatch * kTokens * 48 * 4;        // a number for every token and channel
+  const int64_t statistics = kBatch * kTokens * 4 * 4;  // log-sum-exp of one attention
+  const int64_t none = bytes_held(Policy::none);
+  const int64_t selective = bytes_held(Policy::selective);
+  const int64_t full = bytes_held(Policy::full);
+  // Outside the blocks all policies hold the same few rows: patches, last norm, output.
+  const int64_t outside = 5 * row;
+  EXPECT_LE(full, kLayers * row + outside);
+  EXPECT_GE(full, kLayers * row);
+  EXPECT_LE(selective, kLayers * (3 * row + 2 * statistics) + outside);
+  EXPECT_GE(selective, kLayers * (3 * row + 2 * statistics));
+  EXPECT_GE(none, kLayers * 10 * row);
+}
+
+TEST(ActivationCheckpointing, SelectiveDoesNotWalkTheRingAgain) {
+  std::vector<int64_t> sent;
+  std::vector<std::vector<at::Tensor>> results;
+  for (const Policy policy : kPolicies) {
+    int64_t bytes = 0;
+    std::vector<at::Tensor> found;
+    run_loopback(2, [&](Communicator& members) {
+      SequenceGroup group(members, 1);
+      auto mine = forward_and_backward(policy, {}, &group);
+      if (members.rank() != 0) return;
+      bytes = group.traffic().ring;
+      found = std::move(mine);
+    });
+    sent.push_back(bytes);
+    results.push_back(found);
+    for (size_t i = 0; i < found.size(); ++i)
+      EXPECT_TRUE(at::equal(found[i], results[0][i])) << "result " << i;
+  }
+  const int64_t forward = kLayers * 2 * kBatch * kTokens / 2 * 48 * 4;  // keys and values, one pass
+  EXPECT_EQ(sent[1], sent[0]);
+  EXPECT_EQ(sent[2], sent[0] + forward);
+}
+
+}  // namespace
+}  // namespace pendulum
