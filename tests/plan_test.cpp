@@ -31,7 +31,7 @@ bool mentions(const std::string& whole, const std::string& part) {
 }
 
 TEST(Cost, OfTheSmallModelByHand) {
-  const Geometry g = small_geometry();
+  Geometry g = small_geometry();
   EXPECT_EQ(tokens(g, {1, 16, 16}), 4);
   EXPECT_EQ(tokens(g, {5, 16, 16}), 8);
   // 4 tokens, width 2: self-attention 128 + 128, cross-attention 64 + 16 + 32, feed-forward 128,
@@ -40,10 +40,27 @@ TEST(Cost, OfTheSmallModelByHand) {
   // 8 tokens: 256 + 512, 128 + 16 + 64, 256, 768, 16, 64.
   EXPECT_EQ(forward_flops(g, {5, 16, 16}), 2080);
   EXPECT_EQ(training_flops(g, {5, 16, 16}), 6240);
-  // 4 all-to-alls forward, 8 backward, of 8 / 2 tokens x 2 numbers x 4 bytes, half of which stays.
-  EXPECT_EQ(communication_bytes(g, {5, 16, 16}, 2, 4), 12 * 16);
+  // One head: a ring of 2 passes keys and values of 8 / 2 tokens x 2 numbers forward and backward
+  // once, their gradients twice. Two heads: 4 all-to-alls forward, 4 backward, half of each stays.
+  EXPECT_EQ(communication_bytes(g, {5, 16, 16}, 2, 4), (2 + 2 + 4) * 32);
+  EXPECT_EQ(communication_bytes(g, {5, 16, 16}, 2, 2), (2 + 2 + 8) * 16);
+  g.heads = 2;
+  EXPECT_EQ(communication_bytes(g, {5, 16, 16}, 2, 4), 8 * 16);
   EXPECT_EQ(communication_bytes(g, {5, 16, 16}, 1, 4), 0);
-  EXPECT_EQ(sample_cost(g, {5, 16, 16}, 2, 10, 4), 3120 + 1920);
+  EXPECT_EQ(sample_cost(g, {5, 16, 16}, 2, 10, 4), 3120 + 1280);
+}
+
+TEST(Cost, ActivationCheckpointingKeepsLess) {
+  Geometry g = small_geometry();
+  g.layers = 10;
+  const auto bytes = [&](const char* policy) {
+    g.activation_checkpointing = policy;
+    return activation_bytes(g, {5, 16, 16}, 1, 1, 4);
+  };
+  const double row = 8 * 2 * 4;  // a number for every token and channel
+  const double block = bytes("none") / 10;
+  EXPECT_EQ(bytes("full"), 10 * row + block);
+  EXPECT_EQ(bytes("selective"), 30 * row + block);
 }
 
 TEST(Cost, ParameterCountIsThePublishedModels) {

@@ -78,8 +78,11 @@ void bench_step(const StepOptions& options) {
   const double typical = median(seconds);
   const double flops = batch * training_flops(geometry(config, wan), found->shape);
   if (!options.json) {
-    fmt::print("{}: {:.1f} ms per step of {} samples, {:.2f} steps/s, {:.1f} GFLOP/s\n",
-               found->name, typical * 1e3, batch, 1 / typical, flops / typical * 1e-9);
+    fmt::print("{}: {:.1f} ms per step of {} samples, {:.2f} steps/s, {:.1f} GFLOP/s{}\n",
+               found->name, typical * 1e3, batch, 1 / typical, flops / typical * 1e-9,
+               machine.peak_flops() > 0
+                   ? fmt::format(", MFU {:.1f} %", 100 * flops / typical / machine.peak_flops())
+                   : "");
     return;
   }
   fmt::print("{}\n",

@@ -39,7 +39,9 @@ Geometry geometry(const Config& config, const WanConfig& wan) {
           .temporal = config.codec.temporal,
           .patch = wan.patch,
           .channels = wan.in_channels,
-          .cross_attn_norm = wan.cross_attn_norm};
+          .cross_attn_norm = wan.cross_attn_norm,
+          .heads = wan.heads,
+          .activation_checkpointing = config.model.activation_checkpointing};
 }
 
 }  // namespace pendulum

@@ -7,10 +7,17 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
 #include <thread>
+#include <utility>
+
+#ifdef PENDULUM_CUDA
+#include <cuda_runtime_api.h>
+#endif
 
 #include "comm/loopback.h"
 #include "core/error.h"
@@ -63,6 +70,29 @@ at::Device choose_device(const std::string& wanted, int local_rank) {
           static_cast<at::DeviceIndex>(local_rank % at::detail::getCUDAHooks().getNumGPUs())};
 }
 
+// Dense bf16 with fp32 sums, from NVIDIA's data sheets.
+double peak_flops_of(const std::string& gpu) {
+  constexpr std::pair<const char*, double> kPeaks[] = {
+      {"H100 PCIe", 756e12}, {"H100", 989e12}, {"H200", 989e12}, {"B200", 2250e12},
+      {"A100", 312e12},      {"L40S", 362e12}, {"L4", 121e12},   {"RTX 4090", 165.2e12},
+      {"RTX 3090", 71e12},   {"A10", 125e12}};
+  for (const auto& [name, peak] : kPeaks) {
+    const size_t at = gpu.find(name);
+    // "L4" is no "L40".
+    if (at != std::string::npos && std::isdigit(gpu[at + std::strlen(name)]) == 0) return peak;
+  }
+  return 0;
+}
+
+std::string device_name(at::Device device) {
+#ifdef PENDULUM_CUDA
+  cudaDeviceProp properties{};
+  if (device.is_cuda() && cudaGetDeviceProperties(&properties, device.index()) == cudaSuccess)
+    return properties.name;
+#endif
+  return device.str();
+}
+
 }  // namespace
 
 int threads_per_process(const MeshConfig& mesh, int local_processes) {
@@ -85,10 +115,11 @@ Machine::Machine(const MeshConfig& mesh) : device_(at::kCPU) {
   const int local = processes_on_this_machine(*world_);
   at::set_num_threads(threads_per_process(mesh, local));
   device_ = choose_device(mesh.device, world_->rank() % local);
+  peak_flops_ = mesh.device_flops > 0 ? mesh.device_flops : peak_flops_of(device_name(device_));
   std::signal(SIGTERM, ask_to_stop);
   std::signal(SIGINT, ask_to_stop);
   info("{} process{}, {} thread{} each, {} in {}", world_->size(), world_->size() == 1 ? "" : "es",
-       at::get_num_threads(), at::get_num_threads() == 1 ? "" : "s", device_.str(),
+       at::get_num_threads(), at::get_num_threads() == 1 ? "" : "s", device_name(device_),
        compute_type() == at::kFloat ? "fp32" : "bf16");
 }
 

@@ -60,7 +60,7 @@ int train(const TrainOptions& options) {
   check_parity(groups, model.config(), machine.device(), machine.compute_type());
 
   Trainer trainer({config, plan, sources, embedding.embedder, world, placement, groups, model,
-                   optimizer, folder.path(), machine.stop_signal()});
+                   optimizer, machine.peak_flops(), folder.path(), machine.stop_signal()});
   trainer.resume_if_possible();
   return trainer.run(options.stage) == RunEnd::stopped ? kStoppedBySignal : kSuccess;
 }

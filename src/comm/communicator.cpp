@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 
 #include "comm/watchdog.h"
 #include "core/error.h"
@@ -31,7 +32,28 @@ void check_pair(const at::Tensor& whole, const at::Tensor& part, int parts) {
         " and ", part.numel(), " on ", parts, " ranks");
 }
 
+// Adds its lifetime to a sum of seconds.
+class Stopwatch {
+ public:
+  explicit Stopwatch(double& sum) : sum_(sum) {}
+  ~Stopwatch() { sum_ += std::chrono::duration<double>(Clock::now() - start_).count(); }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  double& sum_;
+  Clock::time_point start_ = Clock::now();
+};
+
 }  // namespace
+
+void Handle::wait() {
+  if (!pending_) return;
+  const Stopwatch stopwatch(*waited_);
+  pending_->wait();
+  pending_.reset();
+}
 
 void PendingCall::wait() {
   const Watchdog::Section section(watchdog_, [&] { return call_.description(); });
@@ -48,7 +70,8 @@ Call Communicator::next(CallKind kind) {
 Handle Communicator::begin(Call call, Stream stream) {
   // A start compares the ranks' calls and so may wait for them.
   const Watchdog::Section section(watchdog_, [&] { return call.description(); });
-  return Handle(start(call, stream));
+  const Stopwatch stopwatch(*waited_);
+  return Handle(start(call, stream), waited_);
 }
 
 Handle Communicator::all_reduce(const at::Tensor& tensor, Reduce reduce, Stream stream) {
@@ -123,6 +146,7 @@ std::unique_ptr<Communicator> Communicator::split(int color, int key) {
   const Watchdog::Section section(watchdog_, [&] { return call.description(); });
   std::unique_ptr<Communicator> group = make_group(call, color, key);
   group->set_watchdog(watchdog_);
+  group->waited_ = waited_;
   return group;
 }
 

@@ -41,17 +41,17 @@ class PendingCall {
 class [[nodiscard]] Handle {
  public:
   Handle() = default;
-  explicit Handle(std::shared_ptr<PendingCall> pending) : pending_(std::move(pending)) {}
+  // `waited` grows by the seconds spent in wait().
+  Handle(std::shared_ptr<PendingCall> pending, std::shared_ptr<double> waited)
+      : pending_(std::move(pending)), waited_(std::move(waited)) {}
   // Returns when the result is there; Error where the call failed. A second wait returns at once.
-  void wait() {
-    if (pending_) pending_->wait();
-    pending_.reset();
-  }
+  void wait();
   // Never blocks.
   bool done() { return !pending_ || pending_->done(); }
 
  private:
   std::shared_ptr<PendingCall> pending_;
+  std::shared_ptr<double> waited_;
 };
 
 // Every rank of a group makes the same calls in the same order; waits may come in any order.
@@ -90,6 +90,10 @@ class Communicator {
   // beyond the program's MpiWorld.
   std::unique_ptr<Communicator> split(int color, int key);
 
+  // Seconds that this rank has spent in calls of this group, of those split from it, and of the one
+  // that it was split from: for others, and for the bytes.
+  double waited_seconds() const { return *waited_; }
+
   // Watches every wait of this group and of the groups split from it afterwards; not owned, may be
   // null.
   void set_watchdog(Watchdog* watchdog) { watchdog_ = watchdog; }
@@ -109,6 +113,7 @@ class Communicator {
   const std::string name_;
   uint64_t sequence_ = 0;
   Watchdog* watchdog_ = nullptr;
+  std::shared_ptr<double> waited_ = std::make_shared<double>(0);
 };
 
 }  // namespace pendulum

@@ -35,7 +35,8 @@ struct MeshConfig {
   Beat beat{};      // unset: batches are given per stage
   int threads = 0;  // per process; 0: cores divided by the processes on this machine
   std::string device = "auto";
-  double timeout = 600;  // seconds
+  double device_flops = 0;  // that a device does in a second at best; 0: not given
+  double timeout = 600;     // seconds
 
   bool operator==(const MeshConfig&) const = default;
 };

@@ -16,9 +16,6 @@ struct Size {  // "32x48"
   int& height;
   int& width;
 };
-struct Flops {  // "20 TFLOP" or 2e13
-  double& count;
-};
 // The map `shape:` of a stage.
 struct StageShape {
   Shape& shape;

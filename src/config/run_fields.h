@@ -75,6 +75,14 @@ void fields(V& v, MeshConfig& c) {
                .choices = {"auto", "cpu", "cuda"},
                .may_change = true,
                .help = "Where the model trains; `auto`: a GPU where there is one."});
+  Flops device_flops{c.device_flops};
+  v(device_flops, {.key = "device_flops",
+                   .range = above(0),
+                   .unit = "FLOP, ... TFLOP in a second",
+                   .quiet = true,
+                   .help = "What one device does at best; needed for a `beat` in seconds, and what "
+                           "MFU is a share of. Not given: the data "
+                           "sheet's for known GPUs, for MFU alone."});
   v(c.timeout, {.key = "timeout",
                 .range = above(0),
                 .unit = "seconds",

@@ -46,6 +46,10 @@ inline constexpr const char* kFileNameWords =
 inline constexpr const char* kSomething = R"([\s\S]*\S[\s\S]*)";
 inline constexpr const char* kSomethingWords = "a text that is not empty";
 
+struct Flops {  // "20 TFLOP" or 2e13
+  double& count;
+};
+
 struct Spec {
   const char* key = "";
   Range range{};

@@ -2,6 +2,10 @@
 // modulation by time.
 #include "pendulum/cost.h"
 
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
 #include "core/error.h"
 
 namespace pendulum {
@@ -67,10 +71,14 @@ int64_t parameter_count(const Geometry& g) {
 }
 
 double communication_bytes(const Geometry& g, const Shape& shape, int width, int number_bytes) {
-  if (width == 1) return 0;
-  const double rows = static_cast<double>(tokens(g, shape)) / width;
-  const double away = static_cast<double>(width - 1) / width;
-  return 3.0 * 4 * g.layers * rows * g.width * away * number_bytes;
+  const int ulysses = std::gcd(width, g.heads), ring = width / ulysses;
+  const double numbers = std::ceil(static_cast<double>(tokens(g, shape)) / width) * g.width;
+  const double exchanged = 2 * 4 * numbers * number_bytes * (ulysses - 1) / ulysses;
+  // Keys and values both ways, and backward the sums of their gradients, in fp32.
+  const double passed = ring == 1 ? 0
+                                  : 2 * 2 * numbers * number_bytes * (ring - 1) +
+                                        2 * numbers * std::max(4, number_bytes) * ring;
+  return g.layers * (exchanged + passed);
 }
 
 double sample_cost(const Geometry& g, const Shape& shape, int width, double flops_per_byte,
@@ -86,9 +94,13 @@ double state_bytes(const Geometry& g, bool moving_average) {
 double activation_bytes(const Geometry& g, const Shape& shape, int batch, int width,
                         int number_bytes) {
   const double rows = static_cast<double>(tokens(g, shape)) * batch / width;
-  const double row = 16.0 * g.width + 2.0 * g.ffn_dim;
+  const double whole = 16.0 * g.width + 2.0 * g.ffn_dim;
   const double words = 4.0 * g.text_length * batch * g.width;
-  return g.layers * (rows * row + words) * number_bytes;
+  if (g.activation_checkpointing == "none") return g.layers * (rows * whole + words) * number_bytes;
+  // Of every block its input, and the two attentions' outputs; of the block that is computed again
+  // everything.
+  const double kept = (g.activation_checkpointing == "selective" ? 3.0 : 1.0) * g.width;
+  return (g.layers * rows * kept + rows * whole + words) * number_bytes;
 }
 
 }  // namespace pendulum

@@ -3,6 +3,7 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <string>
 
 #include "core/shape.h"
 
@@ -21,6 +22,8 @@ struct Geometry {
   std::array<int, 3> patch{1, 2, 2};  // latent (time, height, width) per token
   int channels = 0;                   // of the latents
   bool cross_attn_norm = true;
+  int heads = 1;
+  std::string activation_checkpointing = "none";  // none, selective, full
 };
 
 // Tokens of one sample. ConfigError names the side of the shape that does not divide.
@@ -41,9 +44,9 @@ double training_flops(const Geometry& geometry, const Shape& shape);
 // Trainable numbers, equal to the published model's.
 int64_t parameter_count(const Geometry& geometry);
 
-// Bytes that each process sends and receives per sample in training when `width` of them share it:
-// four all-to-alls a layer forward (query, key, value, output), twice as many backward. 0 at
-// width 1.
+// Bytes that each process sends, and receives, per sample in training when `width` of them share
+// it: what attention sends by Ulysses and ring, forward and backward (docs/numerics.md). The
+// gathering of the output, once for all layers, is left out. 0 at width 1.
 double communication_bytes(const Geometry& geometry, const Shape& shape, int width,
                            int number_bytes);
 
@@ -56,8 +59,9 @@ double sample_cost(const Geometry& geometry, const Shape& shape, int width, doub
 // there is one.
 double state_bytes(const Geometry& geometry, bool moving_average);
 
-// Estimate of what one process keeps for the backward pass of `batch` samples, nothing recomputed:
-// 16 rows of the model's width and 2 of the hidden layer's for every token and layer.
+// Estimate of what one process keeps for the backward pass of `batch` samples: 16 rows of the
+// model's width and 2 of the hidden layer's for every token and layer, or what activation
+// checkpointing leaves of them.
 double activation_bytes(const Geometry& geometry, const Shape& shape, int batch, int width,
                         int number_bytes);
 

@@ -27,8 +27,9 @@ double beat_in_flops(const Beat& beat, const PlanOptions& options) {
   if (beat.flops > 0 || beat.seconds <= 0) return beat.flops;
   if (options.device_flops <= 0) {
     throw ConfigError(
-        "mesh.beat is given in seconds, but how many FLOPs a second this device does is not known; "
-        "give the beat in FLOPs or a batch per stage");
+        "mesh.beat is given in seconds, but how many FLOPs a second a device does is not known; "
+        "give "
+        "mesh.device_flops, the beat in FLOPs, or a batch per stage");
   }
   return beat.seconds * options.device_flops;
 }
@@ -79,6 +80,7 @@ void Planner::check_mesh() const {
 
 Plan Planner::plan() {
   check_mesh();
+  if (options_.device_flops <= 0) options_.device_flops = config_.mesh.device_flops;
   if (options_.widths.empty()) options_.widths = divisors(config_.mesh.slot);
   std::erase_if(options_.widths, [&](int w) { return w < 1 || config_.mesh.slot % w != 0; });
   std::sort(options_.widths.begin(), options_.widths.end());

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/log.h"
+#include "pendulum/report.h"
 
 namespace pendulum {
 namespace {
@@ -29,8 +30,8 @@ double seconds_between_lines() { return isatty(STDOUT_FILENO) != 0 ? 0.5 : 10.0;
 }  // namespace
 
 Progress::Progress(const std::string& run_folder, bool is_silent, int64_t finished_steps,
-                   int64_t total_steps)
-    : is_silent_(is_silent), total_steps_(total_steps) {
+                   int64_t total_steps, double peak_flops)
+    : is_silent_(is_silent), total_steps_(total_steps), peak_flops_(peak_flops) {
   if (is_silent_) return;
   metrics_ = std::make_unique<MetricsFile>(run_folder + "/metrics.jsonl", finished_steps);
   events_ = std::make_unique<EventWriter>(run_folder + "/tensorboard", finished_steps);
@@ -40,6 +41,7 @@ void Progress::step(const StepRecord& r) {
   if (is_silent_) return;
   stage_.seconds += r.seconds;
   stage_.wait += r.wait_seconds;
+  stage_.comm += r.comm_seconds;
   stage_.flops += r.flops;
   stage_.samples += r.samples;
   stage_.replaced += r.replaced;
@@ -47,22 +49,26 @@ void Progress::step(const StepRecord& r) {
   if (std::isfinite(r.sample_loss)) {
     smooth_loss_ = smooth_loss_ < 0 ? r.sample_loss : 0.95 * smooth_loss_ + 0.05 * r.sample_loss;
   }
-  metrics_->append({{"step", r.step},
-                    {"stage", r.stage},
-                    {"stage_step", r.stage_step},
-                    {"digest", fmt::format("{:016x}", r.digest)},
-                    {"loss", r.loss},
-                    {"sample_loss", r.sample_loss},
-                    {"loss_by_source", r.by_source},
-                    {"gradient_norm", r.gradient_norm},
-                    {"learning_rate", r.learning_rate},
-                    {"skipped", r.is_skipped},
-                    {"samples", r.samples},
-                    {"tokens", r.tokens},
-                    {"flops", r.flops},
-                    {"seconds", r.seconds},
-                    {"wait_seconds", r.wait_seconds},
-                    {"replaced", r.replaced}});
+  nlohmann::json line({{"step", r.step},
+                       {"stage", r.stage},
+                       {"stage_step", r.stage_step},
+                       {"digest", fmt::format("{:016x}", r.digest)},
+                       {"loss", r.loss},
+                       {"sample_loss", r.sample_loss},
+                       {"loss_by_source", r.by_source},
+                       {"gradient_norm", r.gradient_norm},
+                       {"learning_rate", r.learning_rate},
+                       {"skipped", r.is_skipped},
+                       {"samples", r.samples},
+                       {"tokens", r.tokens},
+                       {"flops", r.flops},
+                       {"flops_by_source", r.flops_by_source},
+                       {"seconds", r.seconds},
+                       {"wait_seconds", r.wait_seconds},
+                       {"comm_seconds", r.comm_seconds},
+                       {"replaced", r.replaced}});
+  if (peak_flops_ > 0) line["mfu"] = r.flops / r.seconds / peak_flops_;
+  metrics_->append(line);
   std::vector<std::pair<std::string, double>> curves{
       {"loss/optimised", r.loss},
       {"loss/mean", r.sample_loss},
@@ -70,7 +76,9 @@ void Progress::step(const StepRecord& r) {
       {"train/learning_rate", r.learning_rate},
       {"speed/samples_per_second", r.samples / r.seconds},
       {"speed/gflops", r.flops / r.seconds * 1e-9},
-      {"speed/wait_share", r.wait_seconds / r.seconds}};
+      {"speed/wait_share", r.wait_seconds / r.seconds},
+      {"speed/comm_share", r.comm_seconds / r.seconds}};
+  if (peak_flops_ > 0) curves.emplace_back("speed/mfu", r.flops / r.seconds / peak_flops_);
   for (const auto& [source, loss] : r.by_source) curves.emplace_back("loss/" + source, loss);
   events_->scalars(r.step, curves);
   print_live(r);
@@ -84,13 +92,17 @@ void Progress::print_live(const StepRecord& r) {
   last_line_ = Clock::now();
   const double left =
       stage_.seconds / stage_.steps * static_cast<double>(r.stage_steps - r.stage_step);
+  const double flops = stage_.flops / stage_.seconds;
+  std::string speed = short_number(flops, "FLOP/s");
+  if (peak_flops_ > 0) speed += fmt::format(" | MFU {:.1f} %", 100 * flops / peak_flops_);
+  std::string shares = fmt::format("wait {:>4.1f} %", 100 * stage_.wait / stage_.seconds);
+  if (stage_.comm > 0)
+    shares += fmt::format(", comm {:>4.1f} %", 100 * stage_.comm / stage_.seconds);
   const std::string line = fmt::format(
-      "{:<9} {:>6}/{:<6} loss {:<7.4f} | lr {:.2e} | {:>6.1f} samples/s | {:>6.1f} GFLOP/s | wait "
-      "{:>4.1f} % | "
-      "stage ends in {}",
+      "{:<9} {:>6}/{:<6} loss {:<7.4f} | lr {:.2e} | {:>6.1f} samples/s | {} | {} | stage ends in "
+      "{}",
       r.stage, r.stage_step, r.stage_steps, smooth_loss_, r.learning_rate,
-      stage_.samples / stage_.seconds, stage_.flops / stage_.seconds * 1e-9,
-      100 * stage_.wait / stage_.seconds, duration(left));
+      stage_.samples / stage_.seconds, speed, shares, duration(left));
   if (isatty(STDOUT_FILENO) != 0) {
     progress_line(line);
   } else {
@@ -149,6 +161,7 @@ void Progress::end_stage(int64_t step, const std::string& stage, const Embedding
                     {"wait_share", wait_share},
                     {"cache_hit_rate", embedding.hit_rate},
                     {"worker_share", worker_share},
+                    {"comm_share", stage_.comm / stage_.seconds},
                     {"samples_per_second", stage_.samples / stage_.seconds}});
   info(
       "{:<9} done: {} steps in {}, {:.1f} samples/s, waited for data {:.1f} % of the time; "

@@ -24,9 +24,10 @@ struct EmbeddingShare {
 class Progress {
  public:
   // A resumed run passes the steps it has finished: what an earlier process wrote about later ones
-  // is dropped.
+  // is dropped. peak_flops: of all devices together, per second; 0 where it is not known, and no
+  // MFU is told.
   Progress(const std::string& run_folder, bool is_silent, int64_t finished_steps,
-           int64_t total_steps);
+           int64_t total_steps, double peak_flops);
 
   void step(const StepRecord& record);
   void validation(int64_t step, const std::string& stage, const ValidationLoss& loss);
@@ -38,12 +39,13 @@ class Progress {
   void print_live(const StepRecord& record);
 
   struct Sums {  // since the stage began, or was resumed
-    double seconds = 0, wait = 0, flops = 0;
+    double seconds = 0, wait = 0, comm = 0, flops = 0;
     int64_t steps = 0, samples = 0, replaced = 0;
   };
 
   bool is_silent_;
   int64_t total_steps_;
+  double peak_flops_;
   std::unique_ptr<MetricsFile> metrics_;
   std::unique_ptr<EventWriter> events_;
   Sums stage_;

@@ -22,8 +22,10 @@ struct StepRecord {
   int64_t samples = 0;      // all processes
   int64_t tokens = 0;
   double flops = 0;  // model FLOPs, all processes, nothing recomputed
+  std::map<std::string, double> flops_by_source{};
   double seconds = 0;
   double wait_seconds = 0;  // of them, this process waited for data
+  double comm_seconds = 0;  // of them, this process was in collective calls: bytes, and other ranks
   int64_t replaced = 0;     // unreadable entries replaced, all processes
 };
 

@@ -73,7 +73,8 @@ const StageConfig& Trainer::stage() const { return parts_.config.stages[segment(
 void Trainer::begin() {
   const bool is_first = parts_.world.rank() == 0;
   progress_ = std::make_unique<Progress>(parts_.run_folder, !is_first, finished_steps_,
-                                         parts_.plan.total_steps());
+                                         parts_.plan.total_steps(),
+                                         parts_.peak_flops * parts_.world.size());
   if (is_first) {
     consumption_ = std::make_unique<ConsumptionLog>(parts_.run_folder + "/consumption.jsonl",
                                                     parts_.config.run.name, consumption_head_);
@@ -121,6 +122,7 @@ void Trainer::finish() {
 StepRecord Trainer::step() {
   const Clock::time_point start = Clock::now();
   const double waited_before = batches_->stats().waited_seconds;
+  const double in_calls_before = parts_.world.waited_seconds();
   const StepBatches step = batches_->begin_step();
   agree(step);
   Totals totals(step.num_samples);
@@ -141,6 +143,7 @@ StepRecord Trainer::step() {
   ++position_.step;
   ++finished_steps_;
   record.wait_seconds = batches_->stats().waited_seconds - waited_before;
+  record.comm_seconds = parts_.world.waited_seconds() - in_calls_before;
   record.seconds = seconds_since(start);
   return record;
 }
@@ -209,7 +212,9 @@ StepRecord Trainer::summarise(const StepBatches& step, const Totals& totals) con
       record.replaced += replacements[place] > 0;
     }
     record.tokens += bucket.tokens * static_cast<int64_t>(draw.samples.size());
-    record.flops += bucket.flops * static_cast<double>(draw.samples.size());
+    const double flops = bucket.flops * static_cast<double>(draw.samples.size());
+    record.flops += flops;
+    record.flops_by_source[bucket.source] += flops;
   }
   for (auto& [source, loss] : record.by_source) loss /= static_cast<double>(counts[source]);
   record.loss = weighted / segment().loss_denominator;

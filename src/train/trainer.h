@@ -34,6 +34,7 @@ struct TrainerParts {
   const SlotGroups& groups;
   const VideoTransformer& model;
   Optimizer& optimizer;
+  double peak_flops;  // of one process's device, per second; 0: not known
   std::string run_folder;
   const std::atomic<int>& stop_signal;  // not 0: a signal asked for the end
 };

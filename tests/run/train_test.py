@@ -85,6 +85,15 @@ class Train(unittest.TestCase):
                 got = self.program.metrics(name)[step]["loss"]
                 self.assertLessEqual(abs(got - want["loss"]), 1e-4 * abs(want["loss"]), f"step {step}")
 
+    def test_metrics_tell_flops_mfu_and_shares(self):
+        self.program.train("--set", "mesh.device_flops=2 GFLOP", "--stage", "low-res", name="mfu", processes=2)
+        for record in self.program.metrics("mfu").values():
+            self.assertAlmostEqual(record["mfu"], record["flops"] / record["seconds"] / (2 * 2e9), delta=1e-9)
+            self.assertAlmostEqual(sum(record["flops_by_source"].values()), record["flops"], delta=1e-6 * record["flops"])
+            self.assertGreater(record["comm_seconds"], 0)
+            self.assertLess(record["comm_seconds"] + record["wait_seconds"], record["seconds"])
+        self.assertNotIn("mfu", self.whole[1])
+
     def test_resume_on_another_number_of_processes_takes_the_same_samples(self):
         self.program.train("--stage", "image", name="moved")
         self.program.train("--stage", "mid-res", name="moved", processes=2)
