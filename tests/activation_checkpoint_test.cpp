@@ -142,6 +142,22 @@ TEST(ActivationCheckpointing, HoldsWhatThePolicySays) {
   EXPECT_GE(none, kLayers * 10 * row);
 }
 
+TEST(ActivationCheckpointing, GivesTheSameBitsOnSeveralRanks) {
+  for (const int ulysses : {1, 2, 4}) {
+    std::vector<std::vector<at::Tensor>> want(4);
+    for (const Policy policy : kPolicies) {
+      run_loopback(4, [&](Communicator& members) {
+        SequenceGroup group(members, ulysses);
+        const auto found = forward_and_backward(policy, {}, &group);
+        auto& mine = want[members.rank()];
+        if (policy == Policy::none) mine = found;
+        for (size_t i = 0; i < mine.size(); ++i)
+          EXPECT_TRUE(at::equal(found[i], mine[i])) << "Ulysses " << ulysses << ", result " << i;
+      });
+    }
+  }
+}
+
 TEST(ActivationCheckpointing, SelectiveDoesNotWalkTheRingAgain) {
   std::vector<int64_t> sent;
   std::vector<std::vector<at::Tensor>> results;

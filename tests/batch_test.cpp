@@ -103,7 +103,7 @@ struct Parts {
         sources(open_sources(config)),
         plan(make_plan(config, catalogues(sources, config), geometry)),
         alone(single_communicator()),
-        groups(members ? *members : *alone, placement.members, plan.widths(), 1),
+        groups(members ? *members : *alone, placement.processes, plan.widths(), 1),
         builder(plan, PlanWalker(plan), sources, config, embedder, placement, groups) {}
 
   const Config config;
@@ -121,8 +121,8 @@ TEST_F(BatchTest, EverySampleOfThePlanArrivesOnceOnAnyPlacement) {
   const Config c = config();
   const Geometry g = geometry(c, Codec(c.codec));
   Parts whole(c, {}, g);
-  Parts first(c, {.slots = 2, .members = 1, .slot = 0, .member = 0}, g);
-  Parts second(c, {.slots = 2, .members = 1, .slot = 1, .member = 0}, g);
+  Parts first(c, {.slots = 2, .processes = 1, .slot = 0, .member = 0}, g);
+  Parts second(c, {.slots = 2, .processes = 1, .slot = 1, .member = 0}, g);
   for (int64_t step = 0; step < whole.plan.total_steps(); ++step) {
     const StepBatches all = whole.builder.begin_step();
     std::vector<at::Tensor> latents(all.num_samples);
@@ -231,7 +231,7 @@ TEST_F(BatchTest, ProcessesThatShareASampleGetTheSameBatch) {
   }
   run_loopback(4, [&](Communicator& members) {
     const int rank = members.rank();
-    Parts part(c, {.slots = 1, .members = 4, .slot = 0, .member = rank}, g, &members);
+    Parts part(c, {.slots = 1, .processes = 4, .slot = 0, .member = rank}, g, &members);
     for (const std::vector<Batch>& step : wanted) {
       const StepBatches mine = part.builder.begin_step();
       for (int i = 0; i < mine.num_batches; ++i) {

@@ -47,6 +47,14 @@ TEST(Cost, OfTheSmallModelByHand) {
   g.heads = 2;
   EXPECT_EQ(communication_bytes(g, {5, 16, 16}, 2, 4), 8 * 16);
   EXPECT_EQ(communication_bytes(g, {5, 16, 16}, 1, 4), 0);
+  g.activation_checkpointing = "selective";
+  EXPECT_EQ(communication_bytes(g, {5, 16, 16}, 2, 4), 12 * 16);
+  g.heads = 1;
+  EXPECT_EQ(communication_bytes(g, {5, 16, 16}, 2, 4), (2 + 2 + 4) * 32);
+  g.activation_checkpointing = "full";
+  EXPECT_EQ(communication_bytes(g, {5, 16, 16}, 2, 4), (2 + 2 + 2 + 4) * 32);
+  g = small_geometry();
+  g.heads = 2;
   EXPECT_EQ(sample_cost(g, {5, 16, 16}, 2, 10, 4), 3120 + 1280);
 }
 
@@ -61,6 +69,14 @@ TEST(Cost, ActivationCheckpointingKeepsLess) {
   const double block = bytes("none") / 10;
   EXPECT_EQ(bytes("full"), 10 * row + block);
   EXPECT_EQ(bytes("selective"), 30 * row + block);
+}
+
+TEST(Cost, DealtUpdatesHoldLess) {
+  const Geometry g = small_geometry();
+  const auto numbers = static_cast<double>(parameter_count(g));
+  EXPECT_EQ(state_bytes(g, true, 1), 20 * numbers);  // weights, gradients, two moments, average
+  EXPECT_EQ(state_bytes(g, false, 1), 16 * numbers);
+  EXPECT_EQ(state_bytes(g, true, 4), (8 + 3) * numbers);
 }
 
 TEST(Cost, ParameterCountIsThePublishedModels) {
@@ -174,14 +190,14 @@ TEST(Plan, MemoryBoundsWidthAndBatch) {
   PlanOptions options;
   options.widths = {1, 2};
   const double one = activation_bytes(g, {5, 16, 16}, 1, 1, 4);
-  options.memory_bytes = state_bytes(g, true) + 2.5 * one;
+  options.memory_bytes = state_bytes(g, true, 1) + 2.5 * one;
   SegmentPlan low = make_plan(config, small_catalogues(), g, options).segments[1];
   EXPECT_EQ(low.buckets[2].width, 1);
   EXPECT_EQ(low.buckets[2].batch, 2);
-  options.memory_bytes = state_bytes(g, true) + 0.9 * one;
+  options.memory_bytes = state_bytes(g, true, 1) + 0.9 * one;
   low = make_plan(config, small_catalogues(), g, options).segments[1];
   EXPECT_EQ(low.buckets[2].width, 2);
-  options.memory_bytes = state_bytes(g, true);
+  options.memory_bytes = state_bytes(g, true, 1);
   EXPECT_TRUE(mentions(message_of([&] { make_plan(config, small_catalogues(), g, options); }),
                        "does not fit the memory"));
 }

@@ -16,6 +16,7 @@
 #include "model/video_transformer.h"
 #include "optim/optimizer.h"
 #include "pendulum/plan.h"
+#include "shard/sharded_parameters.h"
 #include "train/parity_check.h"
 #include "train/trainer.h"
 
@@ -34,6 +35,15 @@ bool keeps_average(const Config& config) {
                      [](const StageConfig& s) { return s.optim.ema > 0; });
 }
 
+int ranks_that_share_updates(const MeshConfig& mesh, const Placement& placement,
+                             const Communicator& world) {
+  if (mesh.zero == 0) return 1;
+  const int ranks = mesh.zero_within == "slot" ? placement.processes : world.size();
+  if (ranks == 1 && world.size() > 1 && world.rank() == 0)
+    warn("mesh.zero_within is slot, and a slot is one process: nothing is dealt");
+  return ranks;
+}
+
 int train(const TrainOptions& options) {
   const Config config = load_config(options.path, options.overrides);
   const Machine machine(config.mesh);
@@ -49,18 +59,20 @@ int train(const TrainOptions& options) {
       config.run.seed);
   model.to(machine.device());
   model.set_compute(machine.compute_type());
-  model.set_activation_checkpointing(
-      parse_activation_checkpointing(config.model.activation_checkpointing));
-  Optimizer optimizer(select_trainable(model.parameters(), config.model.trainable),
-                      parse_optimizer_kind(config.optim.kind), keeps_average(config));
+  const auto checkpointing = parse_activation_checkpointing(config.model.activation_checkpointing);
+  model.set_activation_checkpointing(checkpointing);
 
   Communicator& world = machine.world();
   const Placement placement = place(world.rank(), world.size(), config.mesh);
-  const SlotGroups groups(world, placement.members, plan.widths(), model.config().heads);
-  check_parity(groups, model.config(), machine.device(), machine.compute_type());
+  const SlotGroups groups(world, placement.processes, plan.widths(), model.config().heads);
+  check_parity(groups, model.config(), machine.device(), machine.compute_type(), checkpointing);
+  ShardedParameters weights(select_trainable(model.parameters(), config.model.trainable), world,
+                            ranks_that_share_updates(config.mesh, placement, world));
+  Optimizer optimizer(weights.owned(), parse_optimizer_kind(config.optim.kind),
+                      keeps_average(config));
 
   Trainer trainer({config, plan, sources, embedding.embedder, world, placement, groups, model,
-                   optimizer, machine.peak_flops(), folder.path(), machine.stop_signal()});
+                   weights, optimizer, machine.peak_flops(), folder.path(), machine.stop_signal()});
   trainer.resume_if_possible();
   return trainer.run(options.stage) == RunEnd::stopped ? kStoppedBySignal : kSuccess;
 }

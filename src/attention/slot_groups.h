@@ -17,7 +17,6 @@ class SlotGroups {
   // The group that shares a sample which the plan gives to `width` processes: with fewer processes
   // in a slot than the plan has places, the greatest common divisor of both.
   SequenceGroup& of(int width) const;
-  SequenceGroup& widest() const { return *groups_.rbegin()->second.group; }
   // Widths of the groups that there are, ascending; the first is 1.
   std::vector<int> widths() const;
 

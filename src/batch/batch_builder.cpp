@@ -45,7 +45,7 @@ void BatchBuilder::top_up() {
       plan_step();
       continue;
     }
-    workers_.submit([this, group = std::move(waiting_.front())] { return build(group); });
+    workers_.submit([this, planned = std::move(waiting_.front())] { return build(planned); });
     waiting_.pop_front();
   }
 }
@@ -58,19 +58,19 @@ void BatchBuilder::plan_step() {
     const BucketPlan& bucket = segment.buckets[draw.bucket];
     const auto count = static_cast<int64_t>(draw.samples.size());
     const bool is_mine = static_cast<int>(i % placement_.slots) == placement_.slot;
-    SequenceGroup& members = groups_.of(bucket.width);
-    const int width = members.width();
+    SequenceGroup& sharers = groups_.of(bucket.width);
+    const int width = sharers.width();
     for (int64_t begin = 0; is_mine && begin < count; begin += bucket.batch) {
-      const int64_t turn = (begin / bucket.batch) % (placement_.members / width);
+      const int64_t turn = (begin / bucket.batch) % (placement_.processes / width);
       if (turn != placement_.member / width) continue;
       const auto first = draw.samples.begin() + begin;
-      Group group{step.plan.segment,
-                  draw.bucket,
-                  {first, first + std::min<int64_t>(bucket.batch, count - begin)},
-                  step.num_samples + begin};
-      const auto embedder = static_cast<int>(dealt_[&members]++ % width);
-      if (embedder == members.rank()) waiting_.push_back(group);
-      expected_.push_back({std::move(group), &members, embedder});
+      PlannedBatch planned{step.plan.segment,
+                           draw.bucket,
+                           {first, first + std::min<int64_t>(bucket.batch, count - begin)},
+                           step.num_samples + begin};
+      const auto embedder = static_cast<int>(dealt_[&sharers]++ % width);
+      if (embedder == sharers.rank()) waiting_.push_back(planned);
+      expected_.push_back({std::move(planned), &sharers, embedder});
       ++step.num_batches;
     }
     step.num_samples += count;
@@ -87,25 +87,31 @@ StepBatches BatchBuilder::begin_step() {
   return step;
 }
 
+WorkerStats BatchBuilder::stats() const {
+  WorkerStats stats = workers_.stats();
+  stats.waited_seconds += waited_in_calls_;
+  return stats;
+}
+
 Batch BatchBuilder::next() {
   check(!expected_.empty(), "a batch of the step that was begun");
   const Expected expected = std::move(expected_.front());
   expected_.pop_front();
   Batch batch;
-  if (expected.embedder == expected.members->rank()) batch = workers_.next();
+  if (expected.embedder == expected.sharers->rank()) batch = workers_.next();
   top_up();
-  if (expected.members->width() > 1) share(expected, &batch);
+  if (expected.sharers->width() > 1) share(expected, &batch);
   return batch;
 }
 
 // From the process that embedded the batch to the others of its group. They know the plan; they
 // lack the numbers, and which entries had to be replaced.
-void BatchBuilder::share(const Expected& expected, Batch* batch) const {
-  const Group& group = expected.group;
-  const BucketPlan& bucket = plan_.segments[group.segment].buckets[group.bucket];
-  const auto size = static_cast<int64_t>(group.samples.size());
+void BatchBuilder::share(const Expected& expected, Batch* batch) {
+  const PlannedBatch& planned = expected.planned;
+  const BucketPlan& bucket = plan_.segments[planned.segment].buckets[planned.bucket];
+  const auto size = static_cast<int64_t>(planned.samples.size());
   at::Tensor replacements = at::empty({size}, at::kLong);
-  if (expected.embedder == expected.members->rank()) {
+  if (expected.embedder == expected.sharers->rank()) {
     for (int64_t i = 0; i < size; ++i) replacements[i] = batch->consumed[i].replacement;
   } else {
     const LatentShape s = embedder_.codec().latent_shape(bucket.shape);
@@ -114,39 +120,40 @@ void BatchBuilder::share(const Expected& expected, Batch* batch) const {
     batch->text = at::empty(
         {size, embedder_.text_encoder().length(), embedder_.text_encoder().dim()}, at::kFloat);
   }
-  Communicator& members = expected.members->members();
+  Communicator& members = expected.sharers->members();
+  const double before = members.waited_seconds();
   members.broadcast(replacements, expected.embedder).wait();
+  if (expected.embedder != members.rank()) waited_in_calls_ += members.waited_seconds() - before;
   members.broadcast(batch->latents, expected.embedder).wait();
   members.broadcast(batch->text, expected.embedder).wait();
   if (expected.embedder == members.rank()) return;
 
   const Bucket& order = plan_.buckets[bucket.index];
-  batch->bucket = group.bucket;
+  batch->bucket = planned.bucket;
   for (int64_t i = 0; i < size; ++i) {
-    const PlannedSample& planned = group.samples[i];
+    const PlannedSample& sample = planned.samples[i];
     const auto k = static_cast<int>(replacements[i].item<int64_t>());
-    const int64_t entry =
-        k == 0 ? planned.entry : order.replacement(plan_.seed, planned.ordinal, k);
-    batch->keys.push_back({bucket.uid, planned.ordinal});
+    const int64_t entry = k == 0 ? sample.entry : order.replacement(plan_.seed, sample.ordinal, k);
+    batch->keys.push_back({bucket.uid, sample.ordinal});
     batch->consumed.push_back(
-        {group.first_place + i, planned.ordinal, planned.entry, k, bucket.entries[entry]});
+        {planned.first_place + i, sample.ordinal, sample.entry, k, bucket.entries[entry]});
   }
 }
 
-Batch BatchBuilder::build(const Group& group) const {
-  const SegmentPlan& segment = plan_.segments[group.segment];
-  const BucketPlan& bucket = segment.buckets[group.bucket];
+Batch BatchBuilder::build(const PlannedBatch& batch_plan) const {
+  const SegmentPlan& segment = plan_.segments[batch_plan.segment];
+  const BucketPlan& bucket = segment.buckets[batch_plan.bucket];
   const Bucket& order = plan_.buckets[bucket.index];
   const OpenSource& source = sources_[bucket.source];
   const double fps = config_.stages[segment.stage].fps;
   const ClipRequest request{bucket.shape.frames, fps, bucket.shape.height, bucket.shape.width};
 
   Batch batch;
-  batch.bucket = group.bucket;
+  batch.bucket = batch_plan.bucket;
   std::vector<at::Tensor> latents, text_states;
-  for (size_t i = 0; i < group.samples.size(); ++i) {
-    const PlannedSample& planned = group.samples[i];
-    ConsumedSample consumed{.place = group.first_place + static_cast<int64_t>(i),
+  for (size_t i = 0; i < batch_plan.samples.size(); ++i) {
+    const PlannedSample& planned = batch_plan.samples[i];
+    ConsumedSample consumed{.place = batch_plan.first_place + static_cast<int64_t>(i),
                             .ordinal = planned.ordinal,
                             .entry = planned.entry};
     const uint64_t caption = draw(Purpose::caption_choice, plan_.seed, bucket.uid, planned.ordinal);

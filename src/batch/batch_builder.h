@@ -20,10 +20,10 @@ namespace pendulum {
 
 // Which part of every optimiser step this process works on (pendulum.md, "Physical mapping"): draw
 // i belongs to physical slot i mod slots, and the groups of a draw are dealt in turn to the groups
-// that the slot's members form at the bucket's width.
+// that the slot's processes form at the bucket's width.
 struct Placement {
-  int slots = 1;    // physical slots
-  int members = 1;  // processes of a physical slot
+  int slots = 1;      // physical slots
+  int processes = 1;  // of a physical slot
   int slot = 0;
   int member = 0;
 };
@@ -70,12 +70,15 @@ class BatchBuilder {
   StepBatches begin_step();
   Batch next();
 
-  // Time the caller waited and time the workers worked, since the beginning.
-  WorkerStats stats() const { return workers_.stats(); }
+  // Time the caller waited for data and time the workers worked, since the beginning. Waiting for
+  // another process to embed a shared batch is waiting for data.
+  WorkerStats stats() const;
+  // Of the waiting, what was spent in collective calls.
+  double waited_in_calls() const { return waited_in_calls_; }
 
  private:
   // The samples of a batch before they are read. Built as a whole, one per worker at a time.
-  struct Group {
+  struct PlannedBatch {
     int segment = 0;
     int bucket = 0;
     std::vector<PlannedSample> samples;
@@ -83,14 +86,14 @@ class BatchBuilder {
   };
   // A batch to come, by whom it is embedded.
   struct Expected {
-    Group group;
-    SequenceGroup* members = nullptr;
-    int embedder = 0;  // rank in `members`
+    PlannedBatch planned;
+    SequenceGroup* sharers = nullptr;
+    int embedder = 0;  // its rank among them
   };
   void top_up();
   void plan_step();
-  Batch build(const Group& group) const;
-  void share(const Expected& expected, Batch* batch) const;
+  Batch build(const PlannedBatch& planned) const;
+  void share(const Expected& expected, Batch* batch);
 
   const Plan& plan_;
   PlanWalker walker_;
@@ -100,10 +103,11 @@ class BatchBuilder {
   Placement placement_;
   const SlotGroups& groups_;
   std::map<const SequenceGroup*, int64_t> dealt_;  // batches so far, by group
-  std::deque<StepBatches> steps_;                  // planned and not yet begun
-  std::deque<Expected> expected_;                  // planned and not yet taken
-  std::deque<Group> waiting_;                      // planned and not yet handed to a worker
-  OrderedWorkers<Batch> workers_;                  // last: its threads use all of the above
+  double waited_in_calls_ = 0;
+  std::deque<StepBatches> steps_;     // planned and not yet begun
+  std::deque<Expected> expected_;     // planned and not yet taken
+  std::deque<PlannedBatch> waiting_;  // planned and not yet handed to a worker
+  OrderedWorkers<Batch> workers_;     // last: its threads use all of the above
 };
 
 }  // namespace pendulum

@@ -37,6 +37,8 @@ struct MeshConfig {
   std::string device = "auto";
   double device_flops = 0;  // that a device does in a second at best; 0: not given
   double timeout = 600;     // seconds
+  int zero = 0;             // 1: updates, and the optimiser's state, are dealt out over processes
+  std::string zero_within = "world";
 
   bool operator==(const MeshConfig&) const = default;
 };

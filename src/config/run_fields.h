@@ -83,6 +83,20 @@ void fields(V& v, MeshConfig& c) {
                    .help = "What one device does at best; needed for a `beat` in seconds, and what "
                            "MFU is a share of. Not given: the data "
                            "sheet's for known GPUs, for MFU alone."});
+  v(c.zero, {.key = "zero",
+             .range = between(0, 1),
+             .may_change = true,
+             .help = "ZeRO level. 0: every process updates all weights. 1: each is updated by one "
+                     "process, which alone keeps "
+                     "its moments and average."});
+  v(c.zero_within,
+    {.key = "zero_within",
+     .choices = {"world", "slot"},
+     .may_change = true,
+     .quiet = true,
+     .help =
+         "Over whom `zero` deals: all processes, or those of each slot, which hold more each but "
+         "exchange inside a node."});
   v(c.timeout, {.key = "timeout",
                 .range = above(0),
                 .unit = "seconds",

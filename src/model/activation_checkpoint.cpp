@@ -47,6 +47,7 @@ struct Checkpoint : torch::autograd::Function<Checkpoint> {
     const at::Tensor out = kept->stretch(inputs, kept->tape_or_null());
     // Adds to the parameters' gradients, as the plain call would.
     torch::autograd::backward({out}, {gradients[0]});
+    kept->tape = {};  // the graph lives on until its last node; what the tape holds need not
     return {inputs[0].grad(), inputs[1].grad(), inputs[2].grad(), at::Tensor(), at::Tensor()};
   }
 };

@@ -79,20 +79,22 @@ void update_on_cpu(const std::vector<AdamwTensors>& tensors, const kernels::Adam
   });
 }
 
-double sum_on_gpu(const std::vector<at::Tensor>& tensors) {
+std::vector<double> squares_on_gpu(const std::vector<at::Tensor>& tensors) {
 #ifdef PENDULUM_CUDA
-  at::Tensor partial = at::empty({static_cast<int64_t>(tensors.size()), kernels::kSumBlocks},
-                                 tensors.front().options().dtype(at::kDouble));
+  const at::Tensor partial = at::zeros({static_cast<int64_t>(tensors.size()), kernels::kSumBlocks},
+                                       tensors.front().options().dtype(at::kDouble));
   for (size_t i = 0; i < tensors.size(); ++i) {
     const at::Tensor& t = tensors[i];
     check(t.scalar_type() == at::kFloat, "fp32 gradients on a GPU");
+    if (t.numel() == 0) continue;
     kernels::sum_of_squares_cuda(pointer<double>(partial[static_cast<int64_t>(i)]),
                                  const_pointer<float>(t), t.numel(), current_stream(t));
   }
-  return partial.sum().item<double>();
+  const at::Tensor sums = partial.sum(1).cpu();
+  return {sums.const_data_ptr<double>(), sums.const_data_ptr<double>() + sums.numel()};
 #else
   check(false, "a build with CUDA for a tensor on ", tensors.front().device());
-  return 0;
+  return {};
 #endif
 }
 
@@ -132,15 +134,15 @@ void adamw_step(const at::Tensor& parameter, const at::Tensor& gradient,
   adamw_step({{parameter, gradient, first_moment, second_moment, average}}, settings);
 }
 
-double sum_of_squares(const std::vector<at::Tensor>& tensors) {
-  if (tensors.empty()) return 0;
+std::vector<double> squares_of(const std::vector<at::Tensor>& tensors) {
+  if (tensors.empty()) return {};
   std::vector<at::Tensor> ready;
   std::vector<int64_t> counts;
   for (const at::Tensor& t : tensors) {
     ready.push_back(t.detach().contiguous());
     counts.push_back(t.numel());
   }
-  if (ready.front().is_cuda()) return sum_on_gpu(ready);
+  if (ready.front().is_cuda()) return squares_on_gpu(ready);
   const std::vector<Piece> pieces = pieces_over(counts);
   std::vector<double> sums(pieces.size());
   at::parallel_for(0, static_cast<int64_t>(pieces.size()), 4, [&](int64_t begin, int64_t end) {
@@ -153,7 +155,14 @@ double sum_of_squares(const std::vector<at::Tensor>& tensors) {
       });
     }
   });
-  return std::accumulate(sums.begin(), sums.end(), 0.0);
+  std::vector<double> by_tensor(tensors.size());
+  for (size_t i = 0; i < pieces.size(); ++i) by_tensor[pieces[i].tensor] += sums[i];
+  return by_tensor;
+}
+
+double sum_of_squares(const std::vector<at::Tensor>& tensors) {
+  const std::vector<double> squares = squares_of(tensors);
+  return std::accumulate(squares.begin(), squares.end(), 0.0);
 }
 
 }  // namespace pendulum

@@ -34,8 +34,11 @@ void adamw_step(const at::Tensor& parameter, const at::Tensor& gradient,
                 const at::Tensor& first_moment, const at::Tensor& second_moment,
                 const at::Tensor& average, const AdamwSettings& settings);
 
-// Sum of the squares of all elements, in fp64; on the CPU the same to the bit for any number of
-// threads.
+// Sum of the squares of each tensor's elements, in fp64; on the CPU the same to the bit for any
+// number of threads. Every tensor's stands for itself, whatever the others are.
+std::vector<double> squares_of(const std::vector<at::Tensor>& tensors);
+
+// Their sum, in the tensors' order.
 double sum_of_squares(const std::vector<at::Tensor>& tensors);
 
 }  // namespace pendulum

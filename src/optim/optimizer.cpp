@@ -80,6 +80,7 @@ void copy_by_name(const NamedTensors& to, const NamedTensors& from) {
 Optimizer::Optimizer(NamedTensors trained, OptimizerKind kind, bool has_average)
     : trained_(std::move(trained)),
       first_moment_(zeros_like(trained_)),
+      has_average_(has_average),
       steps_(at::zeros({}, at::kLong)) {
   for (const auto& [name, parameter] : trained_) {
     check(parameter.scalar_type() == at::kFloat, "master weights are fp32: ", name);
@@ -96,12 +97,6 @@ double Optimizer::gradient_norm() const {
     if (parameter.grad().defined()) gradients.push_back(parameter.grad().contiguous());
   }
   return std::sqrt(sum_of_squares(gradients));
-}
-
-double Optimizer::parameter_norm() const {
-  std::vector<at::Tensor> parameters;
-  for (const auto& [name, parameter] : trained_) parameters.push_back(parameter.detach());
-  return std::sqrt(sum_of_squares(parameters));
 }
 
 void Optimizer::step(const OptimConfig& config, double lr, double scale) {

@@ -25,14 +25,12 @@ OptimizerKind parse_optimizer_kind(const std::string& name);
 // tables.
 class Optimizer {
  public:
-  // The kind belongs to the whole run, as the state does. has_average: whether an average is kept
-  // (its rate may change from stage to stage).
+  // `trained` may be none: a rank that owns no update. The kind belongs to the whole run, as the
+  // state does. has_average: whether an average is kept (its rate may change from stage to stage).
   Optimizer(NamedTensors trained, OptimizerKind kind, bool has_average);
 
   // Norm over all gradients, sums in fp64. Parameters without a gradient count as zero.
   double gradient_norm() const;
-  // Norm over all trained parameters: the same bits on ranks that hold the same weights.
-  double parameter_norm() const;
 
   // One update at learning rate lr with gradients multiplied by scale first; then the average moves
   // by (1 - ema).
@@ -41,6 +39,7 @@ class Optimizer {
 
   const NamedTensors& parameters() const { return trained_; }
   const NamedTensors& average() const { return average_; }  // aligned with parameters(), or empty
+  bool has_average() const { return has_average_; }         // of the run, whatever this rank owns
 
   // All that changes during training besides the parameters: "m.<name>", "v.<name>" (not of what
   // Muon updates) and "steps".
@@ -55,6 +54,7 @@ class Optimizer {
   NamedTensors first_moment_;
   NamedTensors second_moment_;  // undefined where Muon updates
   NamedTensors average_;
+  bool has_average_;
   at::Tensor steps_;  // int64 scalar
 };
 

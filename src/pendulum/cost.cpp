@@ -73,10 +73,14 @@ int64_t parameter_count(const Geometry& g) {
 double communication_bytes(const Geometry& g, const Shape& shape, int width, int number_bytes) {
   const int ulysses = std::gcd(width, g.heads), ring = width / ulysses;
   const double numbers = std::ceil(static_cast<double>(tokens(g, shape)) / width) * g.width;
-  const double exchanged = 2 * 4 * numbers * number_bytes * (ulysses - 1) / ulysses;
-  // Keys and values both ways, and backward the sums of their gradients, in fp32.
+  // A block that is computed again exchanges again; the ring is walked again unless its results
+  // were kept.
+  const int exchanges = g.activation_checkpointing == "none" ? 2 : 3;
+  const int walks = g.activation_checkpointing == "full" ? 3 : 2;
+  const double exchanged = exchanges * 4 * numbers * number_bytes * (ulysses - 1) / ulysses;
+  // Keys and values on every walk, and backward the sums of their gradients, in fp32.
   const double passed = ring == 1 ? 0
-                                  : 2 * 2 * numbers * number_bytes * (ring - 1) +
+                                  : walks * 2 * numbers * number_bytes * (ring - 1) +
                                         2 * numbers * std::max(4, number_bytes) * ring;
   return g.layers * (exchanged + passed);
 }
@@ -87,8 +91,9 @@ double sample_cost(const Geometry& g, const Shape& shape, int width, double flop
          flops_per_byte * communication_bytes(g, shape, width, number_bytes);
 }
 
-double state_bytes(const Geometry& g, bool moving_average) {
-  return 4.0 * (moving_average ? 5 : 4) * static_cast<double>(parameter_count(g));
+double state_bytes(const Geometry& g, bool moving_average, int updaters) {
+  const double dealt = (moving_average ? 3.0 : 2.0) / updaters;
+  return 4 * (2 + dealt) * static_cast<double>(parameter_count(g));
 }
 
 double activation_bytes(const Geometry& g, const Shape& shape, int batch, int width,

@@ -55,9 +55,9 @@ double communication_bytes(const Geometry& geometry, const Shape& shape, int wid
 double sample_cost(const Geometry& geometry, const Shape& shape, int width, double flops_per_byte,
                    int number_bytes);
 
-// Bytes per process that stay: fp32 weights, gradients, two moments, and the moving average where
-// there is one.
-double state_bytes(const Geometry& geometry, bool moving_average);
+// Bytes per process that stay: fp32 weights and gradients, and, dealt over `updaters` processes,
+// two moments and the moving average where there is one.
+double state_bytes(const Geometry& geometry, bool moving_average, int updaters);
 
 // Estimate of what one process keeps for the backward pass of `batch` samples: 16 rows of the
 // model's width and 2 of the hidden layer's for every token and layer, or what activation

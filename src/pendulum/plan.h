@@ -84,6 +84,8 @@ struct Plan {
   PlanOptions options;
   double beat = 0;  // FLOPs per process and micro-step; 0: batches are given
   bool moving_average = false;
+  int updaters =
+      1;  // processes that updates are dealt over: with ZeRO those of a full slot, at least
   std::vector<Bucket> buckets;  // of all segments, cursors at 0
   std::vector<SegmentPlan> segments;
   std::vector<SourceCatalogue> sources;  // without `frames`

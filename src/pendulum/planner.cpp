@@ -94,6 +94,7 @@ Plan Planner::plan() {
   plan_.options = options_;
   plan_.beat = beat_in_flops(config_.mesh.beat, options_);
   plan_.moving_average = config_.optim.ema > 0;
+  plan_.updaters = config_.mesh.zero > 0 ? config_.mesh.slot : 1;
   for (const SourceCatalogue& source : catalogues_) {
     check(std::is_sorted(source.samples.begin(), source.samples.end()),
           "sample numbers ascend: ", source.name);

@@ -31,7 +31,7 @@ std::string table(const std::vector<Row>& rows) {
 std::string percent(double share) { return fmt::format("{:.1f} %", 100 * share); }
 
 double memory_of(const Plan& plan, const BucketPlan& bucket) {
-  return state_bytes(plan.geometry, plan.moving_average) +
+  return state_bytes(plan.geometry, plan.moving_average, plan.updaters) +
          activation_bytes(plan.geometry, bucket.shape, bucket.batch, bucket.width,
                           plan.options.number_bytes);
 }
@@ -133,7 +133,8 @@ std::string plan_report(const Plan& plan, int64_t simulated) {
       "model: {} parameters, width {}, {} layers; {} of weights, gradients and optimiser per "
       "process\n",
       short_number(static_cast<double>(parameter_count(plan.geometry)), ""), plan.geometry.width,
-      plan.geometry.layers, short_number(state_bytes(plan.geometry, plan.moving_average), "B"));
+      plan.geometry.layers,
+      short_number(state_bytes(plan.geometry, plan.moving_average, plan.updaters), "B"));
   for (size_t i = 0; i < plan.segments.size(); ++i)
     out += segment_report(plan, static_cast<int>(i), simulated);
   out += fmt::format("\nrun: {} steps, {}\n", plan.total_steps(),

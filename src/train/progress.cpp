@@ -96,7 +96,7 @@ void Progress::print_live(const StepRecord& r) {
   std::string speed = short_number(flops, "FLOP/s");
   if (peak_flops_ > 0) speed += fmt::format(" | MFU {:.1f} %", 100 * flops / peak_flops_);
   std::string shares = fmt::format("wait {:>4.1f} %", 100 * stage_.wait / stage_.seconds);
-  if (stage_.comm > 0)
+  if (stage_.comm > 1e-3 * stage_.seconds)
     shares += fmt::format(", comm {:>4.1f} %", 100 * stage_.comm / stage_.seconds);
   const std::string line = fmt::format(
       "{:<9} {:>6}/{:<6} loss {:<7.4f} | lr {:.2e} | {:>6.1f} samples/s | {} | {} | stage ends in "

@@ -122,11 +122,11 @@ void Trainer::finish() {
 StepRecord Trainer::step() {
   const Clock::time_point start = Clock::now();
   const double waited_before = batches_->stats().waited_seconds;
-  const double in_calls_before = parts_.world.waited_seconds();
+  const double in_calls_before = parts_.world.waited_seconds() - batches_->waited_in_calls();
   const StepBatches step = batches_->begin_step();
   agree(step);
   Totals totals(step.num_samples);
-  parts_.optimizer.zero_gradients();
+  parts_.weights.zero_gradients();
   for (int i = 0; i < step.num_batches; ++i) accumulate(batches_->next(), totals);
   reduce(totals);
 
@@ -135,7 +135,8 @@ StepRecord Trainer::step() {
     const double clip = stage().optim.clip;
     const double scale = clip > 0 ? std::min(1.0, clip / (record.gradient_norm + 1e-12)) : 1.0;
     parts_.optimizer.step(stage().optim, record.learning_rate, scale);
-    if (parts_.world.size() > 1) last_weights_norm_ = parts_.optimizer.parameter_norm();
+    parts_.weights.gather();
+    if (parts_.world.size() > 1) last_weights_norm_ = parts_.weights.parameter_norm();
   }
   log_consumption(step, totals);
   running_digest_ = step.plan.digest;
@@ -143,7 +144,8 @@ StepRecord Trainer::step() {
   ++position_.step;
   ++finished_steps_;
   record.wait_seconds = batches_->stats().waited_seconds - waited_before;
-  record.comm_seconds = parts_.world.waited_seconds() - in_calls_before;
+  record.comm_seconds =
+      parts_.world.waited_seconds() - batches_->waited_in_calls() - in_calls_before;
   record.seconds = seconds_since(start);
   return record;
 }
@@ -166,26 +168,11 @@ void Trainer::accumulate(const Batch& batch, Totals& totals) {
   }
 }
 
-// Sums gradients and per-sample losses over the processes, and makes sure that all of them did the
-// same step.
+// Sums gradients and per-sample losses over the processes.
 void Trainer::reduce(Totals& totals) {
-  if (parts_.world.size() > 1) {
-    std::vector<at::Tensor> flat;
-    for (const auto& [name, parameter] : parts_.optimizer.parameters()) {
-      flat.push_back(
-          (parameter.grad().defined() ? parameter.grad() : at::zeros_like(parameter)).flatten());
-    }
-    at::Tensor gradients = at::cat(flat);
-    parts_.world.all_reduce(gradients, Reduce::sum).wait();
-    int64_t begin = 0;
-    for (const auto& [name, parameter] : parts_.optimizer.parameters()) {
-      at::Tensor(parameter).mutable_grad() =
-          gradients.slice(0, begin, begin + parameter.numel()).view_as(parameter);
-      begin += parameter.numel();
-    }
-    parts_.world.all_reduce(totals.by_sample, Reduce::sum).wait();
-  }
-  totals.gradient_norm = parts_.optimizer.gradient_norm();
+  parts_.weights.reduce_gradients();
+  parts_.world.all_reduce(totals.by_sample, Reduce::sum).wait();
+  totals.gradient_norm = parts_.weights.gradient_norm();
 }
 
 StepRecord Trainer::summarise(const StepBatches& step, const Totals& totals) const {
@@ -275,8 +262,8 @@ void Trainer::after_step(const StepRecord& record) {
   if (run.inject == text("kill@", finished_steps_)) std::raise(SIGKILL);
   // And of agreement: one process's weights leave the others'.
   if (run.inject == text("drift@", finished_steps_) && parts_.world.rank() == 1) {
-    parts_.optimizer.parameters().front().second.detach().add_(1e-3);
-    last_weights_norm_ = parts_.optimizer.parameter_norm();
+    parts_.weights.all().front().second.detach().add_(1e-3);
+    last_weights_norm_ = parts_.weights.parameter_norm();
   }
 }
 
@@ -297,25 +284,40 @@ void Trainer::end_stage() {
   if (run.save.kind == Every::Kind::stage) save();
 }
 
+// While body runs the model holds the averaged weights, where there are any.
+void Trainer::with_average(const std::function<void()>& body) {
+  if (!parts_.optimizer.has_average()) return body();
+  {
+    const AverageScope average(parts_.optimizer);
+    parts_.weights.gather();
+    body();
+  }
+  parts_.weights.gather();
+}
+
 void Trainer::validate() {
-  const AverageScope average(parts_.optimizer);
-  progress_->validation(
-      finished_steps_, segment().stage_name,
-      validation_.measure(stage(), *objective_, network(widest_group()), device_, widest_group()));
+  with_average([&] {
+    progress_->validation(finished_steps_, segment().stage_name,
+                          validation_.measure(stage(), *objective_, network(widest_group()),
+                                              device_, widest_group()));
+  });
 }
 
 void Trainer::draw_samples() {
-  const AverageScope average(parts_.optimizer);
   const std::string folder =
       fmt::format("{}/samples/step-{:08}", parts_.run_folder, finished_steps_);
-  progress_->preview(finished_steps_, preview_.draw(stage(), network(widest_group()), device_,
-                                                    folder, widest_group()));
+  with_average([&] {
+    progress_->preview(finished_steps_, preview_.draw(stage(), network(widest_group()), device_,
+                                                      folder, widest_group()));
+  });
 }
 
 void Trainer::evaluate() {
-  const AverageScope average(parts_.optimizer);
-  progress_->accuracy(finished_steps_, segment().stage_name,
-                      preview_.evaluate(stage(), network(widest_group()), device_, widest_group()));
+  with_average([&] {
+    progress_->accuracy(
+        finished_steps_, segment().stage_name,
+        preview_.evaluate(stage(), network(widest_group()), device_, widest_group()));
+  });
 }
 
 // Compares what must be the same everywhere, once per optimiser step, and shares the wish to stop.
@@ -369,6 +371,8 @@ EmbeddingTotals Trainer::embedding_totals() const {
 void Trainer::save() {
   if (saved_steps_ == finished_steps_) return;
   saved_steps_ = finished_steps_;
+  const NamedTensors optimizer = parts_.weights.collect(parts_.optimizer.state());
+  const NamedTensors average = parts_.weights.collect(parts_.optimizer.average());
   if (parts_.world.rank() != 0) return;
   consumption_->sync();
   const RunState state{.position = position_,
@@ -380,8 +384,8 @@ void Trainer::save() {
                        .world = parts_.world.size()};
   CheckpointContents contents;
   contents.tensors["model"] = parts_.model.parameters();
-  contents.tensors["optimizer"] = parts_.optimizer.state();
-  if (!parts_.optimizer.average().empty()) contents.tensors["ema"] = parts_.optimizer.average();
+  contents.tensors["optimizer"] = optimizer;
+  if (!average.empty()) contents.tensors["ema"] = average;
   contents.state = to_json(state, parts_.config, parts_.plan);
   checkpoints_->save_async(finished_steps_, contents);
 }

@@ -2,6 +2,7 @@
 // on.
 #pragma once
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,6 +17,7 @@
 #include "optim/optimizer.h"
 #include "pendulum/plan.h"
 #include "rights/consumption_log.h"
+#include "shard/sharded_parameters.h"
 #include "train/preview.h"
 #include "train/progress.h"
 #include "train/step_record.h"
@@ -33,8 +35,9 @@ struct TrainerParts {
   const Placement& placement;
   const SlotGroups& groups;
   const VideoTransformer& model;
-  Optimizer& optimizer;
-  double peak_flops;  // of one process's device, per second; 0: not known
+  ShardedParameters& weights;  // the model's trained parameters, whose updates are dealt out
+  Optimizer& optimizer;        // of those that this rank updates
+  double peak_flops;           // of one process's device, per second; 0: not known
   std::string run_folder;
   const std::atomic<int>& stop_signal;  // not 0: a signal asked for the end
 };
@@ -73,6 +76,7 @@ class Trainer {
   void refuse_broken_sources(const StepRecord& record);
   void after_step(const StepRecord& record);
   void end_stage();
+  void with_average(const std::function<void()>& body);
   void validate();
   void draw_samples();
   void evaluate();

@@ -45,11 +45,13 @@ class Program:
         named = ["--set", f"run.name={name}"] if name else []
         return self.run("train", self.config, *named, *words, **options)
 
+    def records(self, name):
+        lines = (self.dir / "runs" / name / "metrics.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
     def metrics(self, name):
         """Records of optimiser steps, by step."""
-        lines = (self.dir / "runs" / name / "metrics.jsonl").read_text().splitlines()
-        records = [json.loads(line) for line in lines]
-        return {r["step"]: r for r in records if "digest" in r}
+        return {r["step"]: r for r in self.records(name) if "digest" in r}
 
     def consumption(self, name):
         lines = (self.dir / "runs" / name / "consumption.jsonl").read_text().splitlines()

