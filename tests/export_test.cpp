@@ -12,8 +12,8 @@
 
 #include "checkpoint/checkpoint.h"
 #include "core/error.h"
-#include "export/diffusers_config.h"
 #include "export/model_record.h"
+#include "model/diffusers_config.h"
 #include "safetensors/safetensors.h"
 #include "tiny_model.h"
 

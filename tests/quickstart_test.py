@@ -70,7 +70,7 @@ class Quickstart(unittest.TestCase):
         for words in ("runs/tiny/videos/000.mp4", "contact_sheet.png", "runs/tiny/export", "colour 0.960 +- 0.014"):
             self.assertIn(words, said)
         # 3 steps, 6 s, 90 samples.
-        self.assertRegex(said, r"image +3 +0\.1 +15 +0\.5 % +0\.2500 +0\.96 +- +-")
+        self.assertRegex(said, r"image +3 +0\.1 +15 +0\.5 % +- +0\.2500 +0\.96 +- +-")
         said_again, called = self.quickstart()
         self.assertEqual(called, [])
         self.assertIn("colour 0.960 +- 0.014", said_again)

@@ -13,6 +13,7 @@
 #include "batch/sources.h"
 #include "core/log.h"
 #include "model/config.h"
+#include "model/pretrained.h"
 #include "model/video_transformer.h"
 #include "optim/optimizer.h"
 #include "pendulum/plan.h"
@@ -44,6 +45,17 @@ int ranks_that_share_updates(const MeshConfig& mesh, const Placement& placement,
   return ranks;
 }
 
+// Fresh weights, or published ones.
+VideoTransformer start_model(const Config& config, const EmbeddingParts& embedding) {
+  const WanConfig wan =
+      wan_config(config.model, embedding.codec.channels(), embedding.text_encoder.dim());
+  if (config.model.import.empty()) return {wan, config.run.seed};
+  VideoTransformer model(wan, std::nullopt);
+  PretrainedTransformer::open(config.model.import).load_into(model);
+  info("weights from {}", config.model.import);
+  return model;
+}
+
 int train(const TrainOptions& options) {
   const Config config = load_config(options.path, options.overrides);
   const Machine machine(config.mesh);
@@ -54,9 +66,7 @@ int train(const TrainOptions& options) {
   const Plan plan = make_plan(config, catalogues(sources, config), geometry(config, embedding));
   folder.describe(config, plan, sources);
 
-  VideoTransformer model(
-      wan_config(config.model, embedding.codec.channels(), embedding.text_encoder.dim()),
-      config.run.seed);
+  VideoTransformer model = start_model(config, embedding);
   model.to(machine.device());
   model.set_compute(machine.compute_type());
   const auto checkpointing = parse_activation_checkpointing(config.model.activation_checkpointing);

@@ -45,6 +45,7 @@ struct MeshConfig {
 
 struct ModelConfig {
   std::string preset = "wan-tiny";
+  std::string import{};  // a folder or file of published weights; empty: fresh ones
   int layers = 0, heads = 0, head_dim = 0, ffn_dim = 0, freq_dim = 0;  // 0: from the preset
   std::vector<int> patch{};  // (time, height, width); empty: preset
   bool cross_attn_norm = true;

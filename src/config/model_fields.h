@@ -11,6 +11,12 @@ void fields(V& v, ModelConfig& c) {
   v(c.preset, {.key = "preset",
                .choices = {"wan-tiny", "wan-2.1-1.3b", "wan-2.1-14b", "wan-2.2-5b"},
                .help = "Named sizes; the keys below replace single ones."});
+  v(c.import, {.key = "import",
+               .quiet = true,
+               .help = "Published weights to start from: a diffusers folder (of the transformer or "
+                       "the whole pipeline) or a "
+                       "safetensors file, in diffusers' or the original names. They say the sizes; "
+                       "`preset` is not looked at."});
   v(c.layers, {.key = "layers", .range = at_least(0), .help = "Blocks; 0: the preset's."});
   v(c.heads, {.key = "heads", .range = at_least(0), .help = "Attention heads; 0: the preset's."});
   v(c.head_dim,

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "export/trained_model.h"
+#include "model/diffusers_config.h"
 
 namespace pendulum {
 namespace {
@@ -56,8 +57,11 @@ TrainedModel model_of(const CheckpointContents& contents, bool is_raw) {
   model.text_config = config.text;
   model.text_config.weights = find_text_weights(config.text, default_environments());
   model.text_encoder = std::make_unique<TextEncoder>(model.text_config, model.text_config.weights);
-  model.architecture = wan_config(config.model, model.codec->channels(), model.text_encoder->dim());
-  model.transformer = std::make_unique<VideoTransformer>(model.architecture, 0);
+  model.architecture =
+      state.contains("architecture")
+          ? read_diffusers_config(state["architecture"], "the checkpoint's architecture")
+          : wan_config(config.model, model.codec->channels(), model.text_encoder->dim());
+  model.transformer = std::make_unique<VideoTransformer>(model.architecture, std::nullopt);
   model.transformer->load(weights_of(contents, is_average));
   model.generate = config.generate;
   model.provenance = {.run = config.run.name,

@@ -9,9 +9,9 @@
 #include "core/error.h"
 #include "core/publish.h"
 #include "core/random.h"
-#include "export/diffusers_config.h"
 #include "export/model_card.h"
 #include "export/model_record.h"
+#include "model/diffusers_config.h"
 #include "safetensors/safetensors.h"
 
 namespace pendulum {

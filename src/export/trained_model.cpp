@@ -67,7 +67,7 @@ std::unique_ptr<VideoTransformer> load_transformer(const WanConfig& config,
     throw DataError(text(path, ": holds ", file.names().size(), " tensors, this transformer has ",
                          specs.size()));
   }
-  auto transformer = std::make_unique<VideoTransformer>(config, 0);
+  auto transformer = std::make_unique<VideoTransformer>(config, std::nullopt);
   transformer->load(read_safetensors(path));
   return transformer;
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "model/pretrained.h"
 
 namespace pendulum {
 namespace {
@@ -40,7 +41,40 @@ void require(bool holds, const char* key, int found, const char* expected) {
 
 }  // namespace
 
+namespace {
+
+// A published model's dimensions are what they are; what the YAML says must agree.
+WanConfig imported_config(const ModelConfig& model, int latent_channels, int text_dim) {
+  const WanConfig config = PretrainedTransformer::open(model.import).config();
+  const auto agree = [&](const char* key, int wanted, int found) {
+    if (wanted != 0 && wanted != found) {
+      throw ConfigError(text("model.", key, ": found ", wanted, ", but the model in ", model.import,
+                             " has ", found, "; leave the key out"));
+    }
+  };
+  agree("layers", model.layers, config.layers);
+  agree("heads", model.heads, config.heads);
+  agree("head_dim", model.head_dim, config.head_dim);
+  agree("ffn_dim", model.ffn_dim, config.ffn_dim);
+  agree("freq_dim", model.freq_dim, config.freq_dim);
+  for (size_t i = 0; i < model.patch.size() && i < 3; ++i)
+    agree("patch", model.patch[i], config.patch[i]);
+  if (config.in_channels != latent_channels || config.out_channels != latent_channels) {
+    throw ConfigError(text("model.import: the model in ", model.import, " takes ",
+                           config.in_channels, " latent channels and gives ", config.out_channels,
+                           ", the codec has ", latent_channels));
+  }
+  if (config.text_dim != text_dim) {
+    throw ConfigError(text("model.import: the model in ", model.import, " takes text states of ",
+                           config.text_dim, " numbers, the text encoder gives ", text_dim));
+  }
+  return config;
+}
+
+}  // namespace
+
 WanConfig wan_config(const ModelConfig& model, int latent_channels, int text_dim) {
+  if (!model.import.empty()) return imported_config(model, latent_channels, text_dim);
   WanConfig config = preset(model.preset);
   const auto overlay = [](int& field, int value) {
     if (value != 0) field = value;

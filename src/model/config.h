@@ -23,10 +23,11 @@ struct WanConfig {
   int dim() const { return heads * head_dim; }
 };
 
-// The preset with the fields that `model` sets laid over it; channels come from the codec and
+// With model.import the dimensions of the model found there. Else the preset with the fields that
+// `model` sets laid over it; channels come from the codec and
 // text_dim from the text encoder. Presets: wan-tiny (ours, 1.3 M parameters), and the published
 // wan-2.1-1.3b, wan-2.1-14b, wan-2.2-5b. ConfigError for an unknown preset, and for dimensions that
-// cannot work: they name the key.
+// cannot work or are not those of the imported model: they name the key.
 WanConfig wan_config(const ModelConfig& model, int latent_channels, int text_dim);
 
 }  // namespace pendulum

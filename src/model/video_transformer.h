@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,9 +38,10 @@ struct BlockWeights {
 // WanTransformer3DModel computes it.
 class VideoTransformer {
  public:
-  // Fresh weights, functions of (seed, name, element) alone. `master` is the parameters' type:
-  // kDouble for numerical checks.
-  VideoTransformer(const WanConfig& config, uint64_t seed, at::ScalarType master = at::kFloat);
+  // Fresh weights, functions of (seed, name, element) alone; without a seed they are left unset,
+  // for published ones to fill. `master` is the parameters' type: kDouble for numerical checks.
+  VideoTransformer(const WanConfig& config, std::optional<uint64_t> seed,
+                   at::ScalarType master = at::kFloat);
   // Copies would share parameters without saying so.
   VideoTransformer(const VideoTransformer&) = delete;
   VideoTransformer& operator=(const VideoTransformer&) = delete;

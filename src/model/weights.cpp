@@ -48,12 +48,14 @@ NamedTensors allocate(const std::vector<ParameterSpec>& specs, const at::TensorO
 
 }  // namespace
 
-VideoTransformer::VideoTransformer(const WanConfig& config, uint64_t seed, at::ScalarType master)
+VideoTransformer::VideoTransformer(const WanConfig& config, std::optional<uint64_t> seed,
+                                   at::ScalarType master)
     : config_(config), compute_(master) {
   check(master == at::kFloat || master == at::kDouble, "parameters in fp32 or fp64");
   const auto specs = parameter_specs(config);
   parameters_ = allocate(specs, at::TensorOptions(master));
-  for (size_t i = 0; i < specs.size(); ++i) start_parameter(parameters_[i].second, specs[i], seed);
+  for (size_t i = 0; seed && i < specs.size(); ++i)
+    start_parameter(parameters_[i].second, specs[i], *seed);
   bind();
 }
 

@@ -2,6 +2,7 @@
 #include "train/progress.h"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -26,6 +27,13 @@ std::string duration(double seconds) {
 
 // A log file wants few lines, a terminal a lively one.
 double seconds_between_lines() { return isatty(STDOUT_FILENO) != 0 ? 0.5 : 10.0; }
+
+// Of this process's main memory, since it began.
+int64_t peak_memory_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return int64_t{usage.ru_maxrss} * 1024;
+}
 
 }  // namespace
 
@@ -162,13 +170,15 @@ void Progress::end_stage(int64_t step, const std::string& stage, const Embedding
                     {"cache_hit_rate", embedding.hit_rate},
                     {"worker_share", worker_share},
                     {"comm_share", stage_.comm / stage_.seconds},
+                    {"peak_memory_bytes", peak_memory_bytes()},
                     {"samples_per_second", stage_.samples / stage_.seconds}});
   info(
       "{:<9} done: {} steps in {}, {:.1f} samples/s, waited for data {:.1f} % of the time; "
       "embedding: {:.0f} % from "
-      "the cache, workers took {:.0f} % of a core{}",
+      "the cache, workers took {:.0f} % of a core; peak memory {}{}",
       stage, stage_.steps, duration(stage_.seconds), stage_.samples / stage_.seconds,
       100 * wait_share, 100 * embedding.hit_rate, 100 * worker_share,
+      short_number(static_cast<double>(peak_memory_bytes()), "B"),
       stage_.replaced ? fmt::format("; {} unreadable samples replaced", stage_.replaced) : "");
   stage_ = {};
   smooth_loss_ = -1;

@@ -15,6 +15,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "model/diffusers_config.h"
 #include "optim/schedule.h"
 #include "train/run_state.h"
 
@@ -387,6 +388,7 @@ void Trainer::save() {
   contents.tensors["optimizer"] = optimizer;
   if (!average.empty()) contents.tensors["ema"] = average;
   contents.state = to_json(state, parts_.config, parts_.plan);
+  contents.state["architecture"] = diffusers_config(parts_.model.config());
   checkpoints_->save_async(finished_steps_, contents);
 }
 

@@ -8,6 +8,7 @@ import time
 import unittest
 
 from program import Program
+from safetensors.numpy import load_file
 
 BINARY = sys.argv.pop(1)
 
@@ -198,6 +199,22 @@ class Train(unittest.TestCase):
         done = self.program.train("--set", "optim.lr=5e-3", name="changed", expect=2)
         self.assertIn("optim.lr", done.stderr)
         self.program.train("--set", "embed.prefetch=2", "--stage", "image", name="changed")
+
+    def test_a_run_starts_from_an_exported_model(self):
+        self.program.run("export", "runs/whole", "published")
+        imported = ["--set", "model.import=published", "--set", "optim.lr=1e-9", "--stage", "image"]
+        self.program.train(*imported, name="tuned")
+        self.program.run("export", "runs/tuned", "tuned", "--raw")
+        weights = lambda folder: load_file(next((self.program.dir / folder / "transformer").glob("*.safetensors")))
+        want, found = weights("published"), weights("tuned")
+        self.assertEqual(want.keys(), found.keys())
+        for name in want:  # four steps of at most 1e-9 from where it began
+            self.assertLess(abs(found[name] - want[name]).max(), 1e-7, name)
+        # What was trained from it no longer needs it; the run that names it does.
+        shutil.rmtree(self.program.dir / "published")
+        self.program.run("sample", "runs/tuned", "--out", "drawn")
+        done = self.program.train(*imported, name="gone", expect=1)
+        self.assertIn("published: there is no such file or folder", done.stderr)
 
     def test_another_text_encoder_under_the_same_name_is_not_resumed(self):
         [found] = pathlib.Path(BINARY).resolve().parent.parent.glob(

@@ -1,5 +1,5 @@
 // Field by field between WanConfig and diffusers' names.
-#include "export/diffusers_config.h"
+#include "model/diffusers_config.h"
 
 #include "core/error.h"
 

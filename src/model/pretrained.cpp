@@ -1,0 +1,117 @@
+// Finding, recognising and reading published weights.
+#include "model/pretrained.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "core/error.h"
+#include "model/diffusers_config.h"
+#include "model/parameters.h"
+
+namespace pendulum {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kPublishedHeadDim = 128;
+
+nlohmann::json read_json(const fs::path& path) {
+  std::ifstream file(path);
+  const nlohmann::json json = nlohmann::json::parse(file, nullptr, false);
+  if (json.is_discarded()) throw DataError(text(path.string(), ": this is no JSON"));
+  return json;
+}
+
+}  // namespace
+
+PretrainedTransformer PretrainedTransformer::open(const std::string& path) {
+  fs::path place(path);
+  if (!fs::exists(place)) throw DataError(text(path, ": there is no such file or folder"));
+  if (fs::is_directory(place / "transformer")) place /= "transformer";
+  ShardedSafetensors tensors = ShardedSafetensors::open(place.string());
+  const std::vector<std::string> names = tensors.names();
+  const auto layout = recognise_layout(names);
+  if (!layout) {
+    throw DataError(text(place.string(),
+                         ": the tensors are not named as a Wan transformer's; the first is ",
+                         names.empty() ? "missing" : names.front()));
+  }
+  for (const std::string& name : names) {
+    if (name.find("img_emb.") != std::string::npos ||
+        name.find("image_embedder.") != std::string::npos) {
+      throw DataError(text(place.string(), ": ", name,
+                           ": transformers with image conditioning are not supported"));
+    }
+  }
+  PretrainedTransformer found(std::move(tensors), *layout);
+  const fs::path config = place / "config.json";
+  found.config_ = fs::is_directory(place) && fs::exists(config)
+                      ? read_diffusers_config(read_json(config), config.string())
+                      : found.config_from_shapes();
+  return found;
+}
+
+WanConfig PretrainedTransformer::config_from_shapes() const {
+  const auto size = [&](const char* name, size_t dimension) {
+    const std::string theirs = name_in(layout_, name);
+    if (!tensors_.contains(theirs))
+      throw DataError(text(tensors_.path(), ": the tensor ", theirs, " is missing"));
+    const auto& shape = tensors_.info(theirs).shape;
+    if (dimension >= shape.size()) {
+      throw DataError(text(tensors_.path(), ": ", theirs, " has ", shape.size(),
+                           " dimensions, expected at least ", dimension + 1));
+    }
+    return static_cast<int>(shape[dimension]);
+  };
+  WanConfig config;
+  const int dim = size("patch_embedding.weight", 0);
+  if (dim % kPublishedHeadDim != 0) {
+    throw DataError(text(tensors_.path(), ": ", dim, " channels are no whole number of heads of ",
+                         kPublishedHeadDim,
+                         "; a diffusers folder says in its config.json how many there are"));
+  }
+  config.head_dim = kPublishedHeadDim;
+  config.heads = dim / kPublishedHeadDim;
+  while (tensors_.contains(name_in(layout_, text("blocks.", config.layers, ".attn1.to_q.weight"))))
+    ++config.layers;
+  config.ffn_dim = size("blocks.0.ffn.net.0.proj.weight", 0);
+  config.freq_dim = size("condition_embedder.time_embedder.linear_1.weight", 1);
+  config.text_dim = size("condition_embedder.text_embedder.linear_1.weight", 1);
+  config.in_channels = size("patch_embedding.weight", 1);
+  int patch = 1;
+  for (size_t axis = 0; axis < 3; ++axis) {
+    config.patch[axis] = size("patch_embedding.weight", 2 + axis);
+    patch *= config.patch[axis];
+  }
+  config.out_channels = size("proj_out.weight", 0) / std::max(1, patch);
+  config.cross_attn_norm = tensors_.contains(name_in(layout_, "blocks.0.norm2.weight"));
+  return config;
+}
+
+void PretrainedTransformer::load_into(VideoTransformer& model) const {
+  std::set<std::string> surplus;
+  for (const std::string& name : tensors_.names()) surplus.insert(name);
+  for (const auto& [name, parameter] : model.parameters()) {
+    const std::string theirs = name_in(layout_, name);
+    if (surplus.erase(theirs) == 0)
+      throw DataError(text(tensors_.path(), ": the tensor ", theirs, " is missing"));
+    const auto& shape = tensors_.info(theirs).shape;
+    if (at::IntArrayRef(shape) != parameter.sizes()) {
+      throw DataError(text(tensors_.path(), ": ", theirs, " has the shape ", at::IntArrayRef(shape),
+                           ", expected ", parameter.sizes()));
+    }
+  }
+  if (!surplus.empty()) {
+    throw DataError(text(tensors_.path(), ": the tensor ", *surplus.begin(),
+                         " has no place in this transformer"));
+  }
+  for (const auto& [name, parameter] : model.parameters())
+    parameter.detach().copy_(tensors_.load(name_in(layout_, name)));
+}
+
+}  // namespace pendulum

@@ -1,0 +1,37 @@
+// A published transformer's weights on disk: which model they are, and reading them.
+#pragma once
+#include <string>
+
+#include "model/config.h"
+#include "model/video_transformer.h"
+#include "model/weight_layout.h"
+#include "safetensors/sharded.h"
+
+namespace pendulum {
+
+class PretrainedTransformer {
+ public:
+  // path: diffusers' folder of a transformer or of a whole pipeline, or a safetensors file (or
+  // index) in diffusers' or the original names. DataError names the path and what is wrong: no
+  // weights there, names of another model, image conditioning, which this transformer lacks.
+  static PretrainedTransformer open(const std::string& path);
+
+  // From config.json where there is one, else from the tensors' shapes and 128 elements a head, as
+  // all published models have.
+  const WanConfig& config() const { return config_; }
+
+  // Fills the model's parameters, one tensor at a time. Before any is touched, DataError names the
+  // first tensor that is missing, surplus or of another shape, as the file calls it.
+  void load_into(VideoTransformer& model) const;
+
+ private:
+  PretrainedTransformer(ShardedSafetensors tensors, NamedLayout layout)
+      : tensors_(std::move(tensors)), layout_(std::move(layout)) {}
+  WanConfig config_from_shapes() const;
+
+  ShardedSafetensors tensors_;
+  NamedLayout layout_;
+  WanConfig config_;
+};
+
+}  // namespace pendulum
