@@ -1,6 +1,7 @@
 // Presets and their checks.
 #include "model/config.h"
 
+#include <filesystem>
 #include <string>
 #include <utility>
 #include <vector>
@@ -45,6 +46,8 @@ namespace {
 
 // A published model's dimensions are what they are; what the YAML says must agree.
 WanConfig imported_config(const ModelConfig& model, int latent_channels, int text_dim) {
+  if (!std::filesystem::exists(model.import))
+    throw ConfigError(text("model.import: ", model.import, ": there is no such file or folder"));
   const WanConfig config = PretrainedTransformer::open(model.import).config();
   const auto agree = [&](const char* key, int wanted, int found) {
     if (wanted != 0 && wanted != found) {

@@ -213,8 +213,8 @@ class Train(unittest.TestCase):
         # What was trained from it no longer needs it; the run that names it does.
         shutil.rmtree(self.program.dir / "published")
         self.program.run("sample", "runs/tuned", "--out", "drawn")
-        done = self.program.train(*imported, name="gone", expect=1)
-        self.assertIn("published: there is no such file or folder", done.stderr)
+        done = self.program.train(*imported, name="gone", expect=2)
+        self.assertIn("model.import: published: there is no such file or folder", done.stderr)
 
     def test_another_text_encoder_under_the_same_name_is_not_resumed(self):
         [found] = pathlib.Path(BINARY).resolve().parent.parent.glob(
