@@ -16,7 +16,7 @@ WanConfig model_with(int heads) {
   WanConfig config;
   config.layers = 30;
   config.heads = heads;
-  config.head_dim = 128;
+  config.head_dim = 32;
   config.ffn_dim = 8960;
   config.freq_dim = 256;
   config.in_channels = config.out_channels = 16;

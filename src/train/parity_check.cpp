@@ -3,6 +3,9 @@
 
 #include <ATen/ATen.h>
 
+#include <chrono>
+#include <cmath>
+
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/log.h"
@@ -104,13 +107,15 @@ void check_parity(const SlotGroups& groups, const WanConfig& model, at::Device d
                   at::ScalarType compute_type, ActivationCheckpointing checkpointing) {
   for (const int width : groups.widths()) {
     if (width == 1) continue;
+    const auto start = std::chrono::steady_clock::now();
     SequenceGroup& group = groups.of(width);
     const WanConfig config = small_layer(model, group);
     // Few tokens, so that a single wrong one shows in bf16. One more than whole shares: ranks at
     // the end hold less, or padding alone.
     for (const int64_t tokens : {int64_t{2} * width, int64_t{2} * width + 1})
       compare(config, group, tokens, device, compute_type, checkpointing);
-    info("a layer shared by {} processes equals the layer on one", width);
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    info("a layer shared by {} processes equals the layer on one ({:.1f} s)", width, took.count());
   }
 }
 
