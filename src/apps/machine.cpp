@@ -115,6 +115,10 @@ Machine::Machine(const MeshConfig& mesh) : device_(at::kCPU) {
   at::set_num_threads(threads_per_process(mesh, local));
   device_ = choose_device(mesh.device, world_->rank() % local);
   peak_flops_ = mesh.device_flops > 0 ? mesh.device_flops : peak_flops_of(device_name(device_));
+  if (device_.is_cuda()) {  // of each process, where several share a GPU
+    const int gpus = at::detail::getCUDAHooks().getNumGPUs();
+    peak_flops_ /= (local + gpus - 1) / gpus;
+  }
   std::signal(SIGTERM, ask_to_stop);
   std::signal(SIGINT, ask_to_stop);
   info("{} process{}, {} thread{} each, {} in {}", world_->size(), world_->size() == 1 ? "" : "es",

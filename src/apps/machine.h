@@ -23,8 +23,8 @@ class Machine {
   at::Device device() const { return device_; }
   // bf16 on GPUs, fp32 on CPUs, where bf16 products are a hundred times slower.
   at::ScalarType compute_type() const;
-  // FLOPs a second that one device does at best: mesh.device_flops, else for known GPUs the data
-  // sheet's in dense bf16; 0 where it is not known.
+  // FLOPs a second that one process's share of its device does at best: mesh.device_flops, else for
+  // known GPUs the data sheet's in dense bf16; 0 where it is not known.
   double peak_flops() const { return peak_flops_; }
   // The number of the signal that asked for the end, 0 before.
   const std::atomic<int>& stop_signal() const;
