@@ -185,8 +185,8 @@ struct DistributedAttention : torch::autograd::Function<DistributedAttention> {
     const RingGradients g = ring_backward(dout.narrow(1, 0, walk.queries()), q, key_value,
                                           {saved[2], saved[3]}, group, walk);
 
-    const auto block = key_value[0].sizes();
-    at::Tensor packed = at::zeros({3, block[0], block[1], block[2], block[3]}, q.options());
+    const auto pair = key_value.sizes();  // (2, B, U L, h, d)
+    at::Tensor packed = at::zeros({3, pair[1], pair[2], pair[3], pair[4]}, q.options());
     packed[0].narrow(1, 0, walk.queries()).copy_(g.query);
     packed.narrow(0, 1, 2).copy_(g.key_value);
     const at::Tensor local = heads_for_tokens(packed, group);
