@@ -7,9 +7,9 @@
 #include "attention/slot_groups.h"
 #include "comm/loopback.h"
 #include "core/error.h"
-#include "core/hash.h"
-#include "core/random.h"
+#include "model/parameters.h"
 #include "model/video_transformer.h"
+#include "ops/random_tensor.h"
 
 namespace pendulum {
 namespace {
@@ -21,12 +21,6 @@ struct ModelCase {
   at::ScalarType type = at::kDouble;
 };
 
-at::Tensor random_tensor(at::IntArrayRef shape, uint64_t key, at::ScalarType type) {
-  at::Tensor x = at::empty(shape, at::kFloat);
-  fill_normal(x.data_ptr<float>(), x.numel(), key);
-  return x.to(type);
-}
-
 std::unique_ptr<VideoTransformer> random_model(const ModelCase& c) {
   WanConfig config;
   config.layers = 2;
@@ -37,14 +31,7 @@ std::unique_ptr<VideoTransformer> random_model(const ModelCase& c) {
   config.in_channels = config.out_channels = 3;
   config.text_dim = 10;
   auto model = std::make_unique<VideoTransformer>(config, 5, c.type);
-  // No path through the network is switched off by a zero.
-  const at::NoGradGuard no_grad;
-  for (const auto& [name, parameter] : model->parameters()) {
-    const at::Tensor values = random_tensor(parameter.sizes(), hash_name(name), c.type);
-    const bool is_vector = parameter.dim() == 1;
-    const double fan_in = is_vector ? 1 : parameter.numel() / parameter.size(0);
-    at::Tensor(parameter).copy_(is_vector ? values * 0.1 + 0.5 : values / std::sqrt(fan_in));
-  }
+  randomise(model->parameters(), 5);
   return model;
 }
 

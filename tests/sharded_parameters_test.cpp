@@ -14,16 +14,11 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/random.h"
+#include "ops/random_tensor.h"
 #include "optim/optimizer.h"
 
 namespace pendulum {
 namespace {
-
-at::Tensor random_tensor(at::IntArrayRef shape, uint64_t key) {
-  at::Tensor x = at::empty(shape, at::kFloat);
-  fill_normal(x.data_ptr<float>(), x.numel(), key);
-  return x;
-}
 
 // Matrices for Muon, vectors, a table, and one that fills more than a window of a collective call.
 NamedTensors parameters(bool with_large = false) {

@@ -9,20 +9,12 @@
 #include <cstring>
 #include <limits>
 
-#include "core/random.h"
-
 namespace pendulum {
 namespace {
 
 at::Tensor wide(const at::Tensor& x) { return x.detach().to(at::kCPU, at::kDouble).contiguous(); }
 
 }  // namespace
-
-at::Tensor random_tensor(at::IntArrayRef shape, uint64_t seed, at::ScalarType type) {
-  at::Tensor out = at::empty(shape, at::kFloat);
-  fill_normal(out.mutable_data_ptr<float>(), out.numel(), splitmix64(seed));
-  return out.to(type);
-}
 
 double largest_difference(const at::Tensor& actual, const at::Tensor& expected) {
   if (!actual.defined() || actual.sizes() != expected.sizes())

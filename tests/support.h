@@ -7,11 +7,9 @@
 #include <functional>
 #include <vector>
 
-namespace pendulum {
+#include "ops/random_tensor.h"
 
-// Standard normal numbers, a function of the seed and of the element alone; fp64 holds the fp32
-// values.
-at::Tensor random_tensor(at::IntArrayRef shape, uint64_t seed, at::ScalarType type = at::kFloat);
+namespace pendulum {
 
 // Largest |actual - expected|, in fp64; infinity where shapes differ or a difference is NaN.
 double largest_difference(const at::Tensor& actual, const at::Tensor& expected);

@@ -5,9 +5,8 @@
 #include <memory>
 #include <string>
 
-#include "core/hash.h"
-#include "core/random.h"
 #include "export/trained_model.h"
+#include "model/parameters.h"
 
 namespace pendulum {
 
@@ -33,16 +32,7 @@ inline TrainedModel tiny_model(uint64_t seed, const std::string& predict = "velo
   config.text_dim = model.text_encoder->dim();
   config.patch = {1, 2, 2};
   model.transformer = std::make_unique<VideoTransformer>(config, seed);
-  const at::NoGradGuard no_grad;
-  for (const auto& [name, parameter] : model.transformer->parameters()) {
-    at::Tensor values = at::empty(parameter.sizes(), at::kFloat);
-    fill_normal(values.data_ptr<float>(), values.numel(), draw(seed, hash_name(name)));
-    // Rows of a product of unit variance; vectors near one, as the norms' weights are.
-    const bool is_vector = parameter.dim() == 1;
-    const double fan_in =
-        is_vector ? 1 : static_cast<double>(parameter.numel() / parameter.size(0));
-    at::Tensor(parameter).copy_(is_vector ? values * 0.1 + 0.5 : values / std::sqrt(fan_in));
-  }
+  randomise(model.transformer->parameters(), seed);
   model.generate = {.solver = "ab2",
                     .steps = 3,
                     .guidance = 2.5,

@@ -16,6 +16,7 @@
 #include "core/log.h"
 #include "model/config.h"
 #include "model/video_transformer.h"
+#include "ops/random_tensor.h"
 #include "optim/optimizer.h"
 
 namespace pendulum {

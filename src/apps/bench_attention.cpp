@@ -15,6 +15,7 @@
 #include "attention/distributed_attention.h"
 #include "comm/loopback.h"
 #include "ops/attention.h"
+#include "ops/random_tensor.h"
 
 namespace pendulum {
 namespace {
@@ -90,9 +91,8 @@ void bench_attention(const AttentionOptions& options) {
   fmt::print("{} tokens, {} heads of {}, batch {}, fp32; forward and backward of one layer\n",
              options.tokens, options.heads, options.head_dim, options.batch);
   fmt::print(
-      "{} ranks as threads of this process beside one rank, in turns; {} threads in all; bytes "
-      "that "
-      "a rank sends\n",
+      "{} ranks as threads of this process beside one rank, in turns; {} threads in all; "
+      "bytes that a rank sends\n",
       options.ranks, cores);
   fmt::print("{:>3} {:>3} {:>14} {:>14} {:>14} {:>14} {:>9} {:>9} {:>7}\n", "U", "R", "all-to-all",
              "by formula", "ring", "by formula", "one, ms", "all, ms", "ratio");

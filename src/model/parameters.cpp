@@ -85,4 +85,16 @@ void start_parameter(at::Tensor& parameter, const ParameterSpec& spec, uint64_t 
   parameter.copy_(values);
 }
 
+void randomise(const NamedTensors& parameters, uint64_t seed) {
+  const at::NoGradGuard no_grad;
+  for (const auto& [name, parameter] : parameters) {
+    at::Tensor values = at::empty(parameter.sizes(), at::kFloat);
+    fill_normal(values.data_ptr<float>(), values.numel(), draw(seed, hash_name(name)));
+    const bool is_vector = parameter.dim() == 1;
+    const double fan_in =
+        is_vector ? 1 : static_cast<double>(parameter.numel() / parameter.size(0));
+    at::Tensor(parameter).copy_(is_vector ? values * 0.1 + 0.5 : values / std::sqrt(fan_in));
+  }
+}
+
 }  // namespace pendulum

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "model/config.h"
+#include "safetensors/named_tensors.h"
 
 namespace pendulum {
 
@@ -31,5 +32,10 @@ std::vector<ParameterSpec> parameter_specs(const WanConfig& config);
 // Fills an fp32 or fp64 CPU tensor. Element i depends on (seed, name, i) alone, fp64 holds the fp32
 // values.
 void start_parameter(at::Tensor& parameter, const ParameterSpec& spec, uint64_t seed);
+
+// For checks: random values in place of all, functions of (seed, name, element), so that no path
+// through the network is switched off by a zero. Rows of a product have unit variance, vectors lie
+// near one half.
+void randomise(const NamedTensors& parameters, uint64_t seed);
 
 }  // namespace pendulum

@@ -7,19 +7,13 @@
 #include <cmath>
 
 #include "core/error.h"
-#include "core/hash.h"
 #include "core/log.h"
-#include "core/random.h"
+#include "model/parameters.h"
 #include "model/video_transformer.h"
+#include "ops/random_tensor.h"
 
 namespace pendulum {
 namespace {
-
-at::Tensor random_tensor(at::IntArrayRef shape, uint64_t key) {
-  at::Tensor x = at::empty(shape, at::kFloat);
-  fill_normal(x.data_ptr<float>(), x.numel(), key);
-  return x;
-}
 
 // The model's head size, and two heads for each rank that exchanges them where the model has as
 // many: their order counts too. Everything else small.
@@ -36,24 +30,13 @@ WanConfig small_layer(const WanConfig& model, const SequenceGroup& group) {
   return config;
 }
 
-void randomise(const VideoTransformer& layer) {
-  const at::NoGradGuard no_grad;
-  for (const auto& [name, parameter] : layer.parameters()) {
-    const bool is_vector = parameter.dim() == 1;
-    const double fan_in =
-        is_vector ? 1 : static_cast<double>(parameter.numel() / parameter.size(0));
-    const at::Tensor values = random_tensor(parameter.sizes(), hash_name(name));
-    at::Tensor(parameter).copy_(is_vector ? values * 0.1 + 0.5 : values / std::sqrt(fan_in));
-  }
-}
-
 // Output and parameters' gradients on `group` (null: on this process alone), gradients summed over
 // it. `tokens` need not divide by the group.
 NamedTensors results(const WanConfig& config, SequenceGroup* group, int64_t tokens,
                      at::Device device, at::ScalarType master, at::ScalarType compute,
                      ActivationCheckpointing checkpointing) {
   VideoTransformer layer(config, 1, master);
-  randomise(layer);
+  randomise(layer.parameters(), 1);
   layer.to(device);
   layer.set_compute(compute);
   layer.set_activation_checkpointing(checkpointing);
