@@ -8,13 +8,11 @@
 #include "apps/embedding_parts.h"
 #include "apps/machine.h"
 #include "apps/run_folder.h"
+#include "apps/start_model.h"
 #include "attention/slot_groups.h"
 #include "batch/batch_builder.h"
 #include "batch/sources.h"
 #include "core/log.h"
-#include "model/config.h"
-#include "model/pretrained.h"
-#include "model/video_transformer.h"
 #include "optim/optimizer.h"
 #include "pendulum/plan.h"
 #include "shard/sharded_parameters.h"
@@ -45,17 +43,6 @@ int ranks_that_share_updates(const MeshConfig& mesh, const Placement& placement,
   return ranks;
 }
 
-// Fresh weights, or published ones.
-VideoTransformer start_model(const Config& config, const EmbeddingParts& embedding) {
-  const WanConfig wan =
-      wan_config(config.model, embedding.codec.channels(), embedding.text_encoder.dim());
-  if (config.model.import.empty()) return {wan, config.run.seed};
-  VideoTransformer model(wan, std::nullopt);
-  PretrainedTransformer::open(config.model.import).load_into(model);
-  info("weights from {}", config.model.import);
-  return model;
-}
-
 int train(const TrainOptions& options) {
   const Config config = load_config(options.path, options.overrides);
   const Machine machine(config.mesh);
@@ -66,7 +53,8 @@ int train(const TrainOptions& options) {
   const Plan plan = make_plan(config, catalogues(sources, config), geometry(config, embedding));
   folder.describe(config, plan, sources);
 
-  VideoTransformer model = start_model(config, embedding);
+  StartModel start = start_model(config, embedding);
+  VideoTransformer& model = start.model;
   model.to(machine.device());
   model.set_compute(machine.compute_type());
   const auto checkpointing = parse_activation_checkpointing(config.model.activation_checkpointing);
@@ -76,13 +64,14 @@ int train(const TrainOptions& options) {
   const Placement placement = place(world.rank(), world.size(), config.mesh);
   const SlotGroups groups(world, placement.processes, plan.widths(), model.config().heads);
   check_parity(groups, model.config(), machine.device(), machine.compute_type(), checkpointing);
-  ShardedParameters weights(select_trainable(model.parameters(), config.model.trainable), world,
+  ShardedParameters weights(select_trainable(model.trainable(), config.model.trainable), world,
                             ranks_that_share_updates(config.mesh, placement, world));
   Optimizer optimizer(weights.owned(), parse_optimizer_kind(config.optim.kind),
                       keeps_average(config));
 
   Trainer trainer({config, plan, sources, embedding.embedder, world, placement, groups, model,
-                   weights, optimizer, machine.peak_flops(), folder.path(), machine.stop_signal()});
+                   start.base_fingerprint, weights, optimizer, machine.peak_flops(), folder.path(),
+                   machine.stop_signal()});
   trainer.resume_if_possible();
   return trainer.run(options.stage) == RunEnd::stopped ? kStoppedBySignal : kSuccess;
 }

@@ -27,6 +27,7 @@ class Checks {
   void all() const {
     stage_names();
     codec_and_model();
+    adapters();
     lengths();
     for (const StageConfig& stage : config_.stages) {
       sources(stage);
@@ -78,6 +79,17 @@ class Checks {
     } catch (const std::regex_error& error) {
       refuse("model.trainable", "not a regular expression, \"", model.trainable,
              "\": ", error.what());
+    }
+  }
+
+  void adapters() const {
+    const LoraConfig& lora = config_.lora;
+    if (lora.rank == 0) return;
+    if (config_.model.import.empty()) {
+      refuse("lora.rank", "adapters stand beside trained weights: name them in model.import");
+    }
+    if (config_.model.trainable != ModelConfig{}.trainable) {
+      refuse("model.trainable", "the adapters alone train where lora.rank is set; leave it out");
     }
   }
 

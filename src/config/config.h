@@ -57,6 +57,19 @@ struct ModelConfig {
   bool operator==(const ModelConfig&) const = default;
 };
 
+// Low-rank adapters beside frozen, imported weights.
+struct LoraConfig {
+  int rank = 0;      // 0: none, all of the model trains
+  double alpha = 0;  // 0: as rank
+  std::vector<std::string> targets{"to_q",     "to_k",           "to_v",
+                                   "to_out.0", "ffn.net.0.proj", "ffn.net.2"};
+
+  // What the adapters' product is multiplied with.
+  double scale() const { return (alpha == 0 ? rank : alpha) / rank; }
+
+  bool operator==(const LoraConfig&) const = default;
+};
+
 struct CodecConfig {
   std::string kind = "haar";
   int spatial = 4;   // pixels per latent pixel, a power of two
@@ -163,6 +176,7 @@ struct Config {
   RunConfig run{};
   MeshConfig mesh{};
   ModelConfig model{};
+  LoraConfig lora{};
   CodecConfig codec{};
   TextConfig text{};
   RightsConfig rights{};

@@ -101,6 +101,7 @@ void fields(V& v, Config& c) {
   v(c.run, {.key = "run", .help = "Name, place and rhythm of the run."});
   v(c.mesh, {.key = "mesh", .help = "How work is dealt to processes."});
   v(c.model, {.key = "model", .help = "The video transformer."});
+  v(c.lora, {.key = "lora", .help = "Low-rank adapters in place of training all weights."});
   v(c.codec, {.key = "codec", .help = "From frames to latents and back."});
   v(c.text, {.key = "text", .help = "From captions to text states."});
   v(c.rights, {.key = "rights", .required = true, .help = "What may be trained on."});

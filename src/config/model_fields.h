@@ -52,6 +52,24 @@ void fields(V& v, ModelConfig& c) {
 }
 
 template <class V>
+void fields(V& v, LoraConfig& c) {
+  v(c.rank, {.key = "rank",
+             .range = at_least(0),
+             .help = "Rank of the adapters, which alone train then, beside the weights of "
+                     "`model.import` (arXiv 2106.09685); 0: none."});
+  v(c.alpha, {.key = "alpha",
+              .range = at_least(0),
+              .help = "Their product counts alpha / rank; 0: as the rank, that is once."});
+  v(c.targets,
+    {.key = "targets",
+     .pattern = kSomething,
+     .pattern_words = kSomethingWords,
+     .filled = true,
+     .help = "Linear layers of the blocks that get one, by the end of their name in diffusers "
+             "(`attn1.to_q`; `to_q` means both attentions')."});
+}
+
+template <class V>
 void fields(V& v, CodecConfig& c) {
   v(c.kind,
     {.key = "kind",

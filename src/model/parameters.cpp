@@ -3,9 +3,14 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <fmt/format.h>
 
 #include <cmath>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "core/error.h"
 #include "core/hash.h"
 #include "core/random.h"
 
@@ -83,6 +88,19 @@ void start_parameter(at::Tensor& parameter, const ParameterSpec& spec, uint64_t 
     });
   }
   parameter.copy_(values);
+}
+
+std::string fingerprint(const NamedTensors& tensors) {
+  std::vector<uint64_t> hashes(tensors.size());
+  at::parallel_for(0, static_cast<int64_t>(tensors.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const auto& [name, tensor] = tensors[i];
+      const at::Tensor values = tensor.detach().cpu().contiguous();
+      const std::string kind = text(name, " ", values.sizes(), " ", values.scalar_type());
+      hashes[i] = XXH3_64bits_withSeed(values.const_data_ptr(), values.nbytes(), hash_name(kind));
+    }
+  });
+  return fmt::format("{:016x}", XXH3_64bits(hashes.data(), hashes.size() * sizeof(uint64_t)));
 }
 
 void randomise(const NamedTensors& parameters, uint64_t seed) {

@@ -33,6 +33,10 @@ std::vector<ParameterSpec> parameter_specs(const WanConfig& config);
 // values.
 void start_parameter(at::Tensor& parameter, const ParameterSpec& spec, uint64_t seed);
 
+// 16 hexadecimal digits that change with any name, shape, type or byte of the tensors (XXH3): tells
+// which weights these are, not who made them.
+std::string fingerprint(const NamedTensors& tensors);
+
 // For checks: random values in place of all, functions of (seed, name, element), so that no path
 // through the network is switched off by a zero. Rows of a product have unit variance, vectors lie
 // near one half.

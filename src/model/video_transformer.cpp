@@ -41,6 +41,11 @@ at::Tensor VideoTransformer::cast(const at::Tensor& parameter) const {
   return parameter.to(compute_);
 }
 
+// x W^T with what an adapter adds; the bias is left to the caller.
+at::Tensor VideoTransformer::product(const at::Tensor& x, const LinearWeights& layer) const {
+  return with_adapter(project(x, cast(layer.weight)), x, layer.adapter);
+}
+
 VideoTransformer::Conditions VideoTransformer::embed_conditions(
     const at::Tensor& time, const at::Tensor& text_states) const {
   const at::Tensor code = time_code(time.flatten(), config_.freq_dim).to(table_.scalar_type());
@@ -65,14 +70,16 @@ at::Tensor VideoTransformer::cross_attention(const BlockWeights& weights, const 
   at::Tensor normed = x;
   if (weights.norm_weight.defined())
     normed = norm_modulate(x, weights.norm_weight, weights.norm_bias, config_.eps, 0.0);
-  const at::Tensor query = project(normed, cast(w.query.weight), cast(w.query.bias));
+  const at::Tensor query = with_adapter(project(normed, cast(w.query.weight), cast(w.query.bias)),
+                                        normed, w.query.adapter);
   const at::Tensor key_value =
-      project(text_states, joined({w.key.weight, w.value.weight}, compute_),
-              joined({w.key.bias, w.value.bias}, compute_));
+      with_adapters(project(text_states, joined({w.key.weight, w.value.weight}, compute_),
+                            joined({w.key.bias, w.value.bias}, compute_)),
+                    text_states, {&w.key.adapter, &w.value.adapter});
   const auto q = norm_rotary(query, {w.norm_query}, nullptr, config_.heads, config_.eps);
   const auto kv = norm_rotary(key_value, {w.norm_key}, nullptr, config_.heads, config_.eps);
   const at::Tensor mixed = attention(q[0], kv[0], kv[1], tape);
-  return gated_residual(x, project(mixed, cast(w.out.weight)), w.out.bias);
+  return gated_residual(x, product(mixed, w.out), w.out.bias);
 }
 
 // inputs: tokens (B, N, D), modulation, text states.
@@ -83,19 +90,19 @@ at::Tensor VideoTransformer::block(const BlockWeights& weights, const StretchInp
   const AttentionWeights& w = weights.self;
 
   const at::Tensor normed = norm_modulate(x_in, m[1], m[0], config_.eps);
-  const at::Tensor packed =
+  const at::Tensor packed = with_adapters(
       project(normed, joined({w.query.weight, w.key.weight, w.value.weight}, compute_),
-              joined({w.query.bias, w.key.bias, w.value.bias}, compute_));
+              joined({w.query.bias, w.key.bias, w.value.bias}, compute_)),
+      normed, {&w.query.adapter, &w.key.adapter, &w.value.adapter});
   const auto qkv =
       norm_rotary(packed, {w.norm_query, w.norm_key}, &sequence.rotary, config_.heads, config_.eps);
   const at::Tensor mixed = sequence.attend(qkv, tape);
-  at::Tensor x = gated_residual(x_in, project(mixed, cast(w.out.weight)), w.out.bias, m[2]);
+  at::Tensor x = gated_residual(x_in, product(mixed, w.out), w.out.bias, m[2]);
 
   x = cross_attention(weights, x, text_states, tape);
 
-  const at::Tensor wide =
-      project(norm_modulate(x, m[4], m[3], config_.eps), cast(weights.up.weight));
-  const at::Tensor narrow = project(bias_gelu(wide, weights.up.bias), cast(weights.down.weight));
+  const at::Tensor wide = product(norm_modulate(x, m[4], m[3], config_.eps), weights.up);
+  const at::Tensor narrow = product(bias_gelu(wide, weights.up.bias), weights.down);
   return gated_residual(x, narrow, weights.down.bias, m[5]);
 }
 

@@ -11,6 +11,7 @@
 #include "attention/sequence_group.h"
 #include "model/activation_checkpoint.h"
 #include "model/config.h"
+#include "model/lora.h"
 #include "model/tokens.h"
 #include "safetensors/named_tensors.h"
 
@@ -18,6 +19,7 @@ namespace pendulum {
 
 struct LinearWeights {
   at::Tensor weight, bias;  // (out, in), (out)
+  std::optional<Adapter> adapter{};
 };
 
 struct AttentionWeights {
@@ -59,14 +61,27 @@ class VideoTransformer {
   at::Tensor forward(const at::Tensor& latents, const at::Tensor& time,
                      const at::Tensor& text_states, SequenceGroup* group = nullptr) const;
 
-  // Leaves that want gradients, in diffusers' order and under its names. Writing into them is seen
-  // by the next forward.
+  // Leaves, in diffusers' order and under its names; the adapters' behind them. All want gradients,
+  // or, with adapters, these alone. Writing into them is seen by the next forward.
   const NamedTensors& parameters() const { return parameters_; }
   int64_t parameter_count() const;
+
+  // Freezes all weights and puts trained adapters beside some (model/lora.h). Once.
+  void add_adapters(const LoraConfig& lora, uint64_t seed);
+  bool has_adapters() const { return lora_.rank > 0; }
+  // What training may change, and a checkpoint holds: the adapters' parameters where there are
+  // some, else all.
+  NamedTensors trainable() const;
+  // All but the adapters'.
+  NamedTensors base() const;
+  // The layers' weights take in what the adapters add, and the adapters are gone.
+  void merge_adapters();
 
   // Overwrites every parameter. DataError names the first tensor that is missing, unknown or of
   // another shape; nothing is changed then.
   void load(const std::map<std::string, at::Tensor>& values);
+  // The same for trainable() alone.
+  void load_trainable(const std::map<std::string, at::Tensor>& values);
 
   // The type of activations and matrix products: kFloat or kBFloat16 (kDouble with fp64
   // parameters). Norms, modulation, rotation and the time embedding stay in the parameters' type.
@@ -90,8 +105,11 @@ class VideoTransformer {
   at::Tensor cross_attention(const BlockWeights& weights, const at::Tensor& x,
                              const at::Tensor& text_states, AttentionTape* tape) const;
   at::Tensor cast(const at::Tensor& parameter) const;
+  at::Tensor product(const at::Tensor& x, const LinearWeights& layer) const;
+  std::vector<ParameterSpec> specs() const;
 
   WanConfig config_;
+  LoraConfig lora_;
   at::ScalarType compute_;
   ActivationCheckpointing checkpointing_ = ActivationCheckpointing::none;
   NamedTensors parameters_;

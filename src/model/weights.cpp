@@ -13,6 +13,7 @@ namespace {
 // "blocks.3.attn1 bias". A cross-attention's query reads other inputs and stands alone. Empty:
 // alone.
 std::string neighbourhood(const std::string& name) {
+  if (name.find(".lora_") != std::string::npos) return "";
   const size_t cross = name.find(".attn2.to_");
   const size_t self = name.find(".attn1.to_");
   const size_t at = cross != std::string::npos ? cross : self;
@@ -46,6 +47,23 @@ NamedTensors allocate(const std::vector<ParameterSpec>& specs, const at::TensorO
   return out;
 }
 
+// Overwrites `parameters` with the values of their names, which must be these and no others.
+void fill(const NamedTensors& parameters, const std::map<std::string, at::Tensor>& values) {
+  const std::map<std::string, at::Tensor> known(parameters.begin(), parameters.end());
+  for (const auto& [name, tensor] : values) {
+    if (!known.contains(name))
+      throw DataError(text("the weights hold a tensor ", name, ", which this model does not have"));
+  }
+  for (const auto& [name, tensor] : parameters) {
+    const auto found = values.find(name);
+    if (found == values.end()) throw DataError(text("the weights lack the tensor ", name));
+    if (found->second.sizes() != tensor.sizes())
+      throw DataError(text("the weights' tensor ", name, " has the shape ", found->second.sizes(),
+                           ", this model's has ", tensor.sizes()));
+  }
+  for (const auto& [name, tensor] : parameters) tensor.detach().copy_(values.at(name));
+}
+
 }  // namespace
 
 VideoTransformer::VideoTransformer(const WanConfig& config, std::optional<uint64_t> seed,
@@ -54,16 +72,64 @@ VideoTransformer::VideoTransformer(const WanConfig& config, std::optional<uint64
   check(master == at::kFloat || master == at::kDouble, "parameters in fp32 or fp64");
   const auto specs = parameter_specs(config);
   parameters_ = allocate(specs, at::TensorOptions(master));
-  for (size_t i = 0; seed && i < specs.size(); ++i)
-    start_parameter(parameters_[i].second, specs[i], *seed);
+  for (size_t i = 0; i < specs.size(); ++i) {
+    if (seed) start_parameter(parameters_[i].second, specs[i], *seed);
+    parameters_[i].second.set_requires_grad(true);
+  }
+  bind();
+}
+
+std::vector<ParameterSpec> VideoTransformer::specs() const {
+  std::vector<ParameterSpec> all = parameter_specs(config_);
+  for (ParameterSpec& spec : adapter_specs(config_, lora_)) all.push_back(std::move(spec));
+  return all;
+}
+
+void VideoTransformer::add_adapters(const LoraConfig& lora, uint64_t seed) {
+  check(!has_adapters() && lora.rank > 0, "adapters once, of a rank above 0");
+  for (auto& [name, tensor] : parameters_) tensor.set_requires_grad(false);
+  for (const ParameterSpec& spec : adapter_specs(config_, lora)) {
+    at::Tensor parameter = at::empty(spec.shape, table_.options().requires_grad(false));
+    start_parameter(parameter, spec, seed);
+    parameters_.emplace_back(spec.name, parameter.set_requires_grad(true));
+  }
+  lora_ = lora;
+  bind();
+}
+
+NamedTensors VideoTransformer::base() const {
+  const size_t count = parameters_.size() - adapter_specs(config_, lora_).size();
+  return {parameters_.begin(), parameters_.begin() + static_cast<int64_t>(count)};
+}
+
+NamedTensors VideoTransformer::trainable() const {
+  if (!has_adapters()) return parameters_;
+  return {parameters_.begin() + static_cast<int64_t>(base().size()), parameters_.end()};
+}
+
+void VideoTransformer::merge_adapters() {
+  if (!has_adapters()) return;
+  const std::map<std::string, at::Tensor> values(parameters_.begin(), parameters_.end());
+  for (const std::string& layer : adapted_layers(config_, lora_.targets)) {
+    const at::NoGradGuard no_grad;
+    at::Tensor weight = values.at(layer + ".weight");
+    weight.add_(merged_difference(
+        {values.at(adapter_down(layer)), values.at(adapter_up(layer)), lora_.scale()}));
+  }
+  parameters_ = base();
+  lora_ = {};
   bind();
 }
 
 void VideoTransformer::bind() {
   std::map<std::string, at::Tensor> by_name;
-  for (auto& [name, tensor] : parameters_) by_name[name] = tensor.set_requires_grad(true);
+  for (auto& [name, tensor] : parameters_) by_name[name] = tensor;
   const auto linear_at = [&](const std::string& name) {
-    return LinearWeights{by_name.at(name + ".weight"), by_name.at(name + ".bias")};
+    LinearWeights layer{by_name.at(name + ".weight"), by_name.at(name + ".bias")};
+    if (by_name.contains(adapter_down(name))) {
+      layer.adapter = {by_name.at(adapter_down(name)), by_name.at(adapter_up(name)), lora_.scale()};
+    }
+    return layer;
   };
   const auto attention_at = [&](const std::string& name) {
     return AttentionWeights{
@@ -104,19 +170,11 @@ int64_t VideoTransformer::parameter_count() const {
 }
 
 void VideoTransformer::load(const std::map<std::string, at::Tensor>& values) {
-  std::map<std::string, at::Tensor> known(parameters_.begin(), parameters_.end());
-  for (const auto& [name, tensor] : values) {
-    if (!known.contains(name))
-      throw DataError(text("the weights hold a tensor ", name, ", which this model does not have"));
-  }
-  for (const auto& [name, tensor] : parameters_) {
-    const auto found = values.find(name);
-    if (found == values.end()) throw DataError(text("the weights lack the tensor ", name));
-    if (found->second.sizes() != tensor.sizes())
-      throw DataError(text("the weights' tensor ", name, " has the shape ", found->second.sizes(),
-                           ", this model's has ", tensor.sizes()));
-  }
-  for (auto& [name, tensor] : parameters_) tensor.detach().copy_(values.at(name));
+  fill(parameters_, values);
+}
+
+void VideoTransformer::load_trainable(const std::map<std::string, at::Tensor>& values) {
+  fill(trainable(), values);
 }
 
 void VideoTransformer::set_compute(at::ScalarType type) {
@@ -128,10 +186,10 @@ void VideoTransformer::set_compute(at::ScalarType type) {
 
 void VideoTransformer::to(at::Device target) {
   if (target == device()) return;
-  NamedTensors moved =
-      allocate(parameter_specs(config_), table_.options().device(target).requires_grad(false));
+  NamedTensors moved = allocate(specs(), table_.options().device(target).requires_grad(false));
   for (size_t i = 0; i < moved.size(); ++i) {
     moved[i].second.copy_(parameters_[i].second.detach());
+    moved[i].second.set_requires_grad(parameters_[i].second.requires_grad());
   }
   parameters_ = std::move(moved);
   bind();

@@ -384,11 +384,12 @@ void Trainer::save() {
                        .threads = at::get_num_threads(),
                        .world = parts_.world.size()};
   CheckpointContents contents;
-  contents.tensors["model"] = parts_.model.parameters();
+  contents.tensors["model"] = parts_.model.trainable();
   contents.tensors["optimizer"] = optimizer;
   if (!average.empty()) contents.tensors["ema"] = average;
   contents.state = to_json(state, parts_.config, parts_.plan);
   contents.state["architecture"] = diffusers_config(parts_.model.config());
+  if (!parts_.base_fingerprint.empty()) contents.state["base"] = parts_.base_fingerprint;
   checkpoints_->save_async(finished_steps_, contents);
 }
 
@@ -401,7 +402,12 @@ bool Trainer::resume_if_possible() {
   const CheckpointContents loaded = load_checkpoint(*latest.folder);
   const RunState state =
       compatible_state(loaded.state, parts_.config, parts_.plan, embedding_key(parts_.embedder));
-  copy_by_name(parts_.model.parameters(), loaded.tensors.at("model"));
+  if (loaded.state.value("base", "") != parts_.base_fingerprint) {
+    throw ConfigError(text("the weights in ", parts_.config.model.import,
+                           " are not those beside which this run's adapters were trained. Put "
+                           "them back, or start anew with --fresh or another run.name"));
+  }
+  copy_by_name(parts_.model.trainable(), loaded.tensors.at("model"));
   parts_.optimizer.load_state(loaded.tensors.at("optimizer"));
   if (!parts_.optimizer.average().empty()) parts_.optimizer.load_average(loaded.tensors.at("ema"));
   position_ = state.position;

@@ -35,6 +35,7 @@ struct TrainerParts {
   const Placement& placement;
   const SlotGroups& groups;
   const VideoTransformer& model;
+  const std::string& base_fingerprint;  // of the weights beside which adapters train; else empty
   ShardedParameters& weights;  // the model's trained parameters, whose updates are dealt out
   Optimizer& optimizer;        // of those that this rank updates
   double peak_flops;           // of one process's device, per second; 0: not known
