@@ -3,6 +3,7 @@
 
 #include <cstdio>
 
+#include "export/adapter.h"
 #include "export/export.h"
 #include "safetensors/safetensors.h"
 #include "tiny_model.h"
@@ -14,6 +15,22 @@ at::Tensor keyed(at::IntArrayRef sizes, uint64_t key) {
   at::Tensor values = at::empty(sizes, at::kFloat);
   fill_normal(values.data_ptr<float>(), values.numel(), key);
   return values;
+}
+
+// FOLDER/base: the model whose adapters are in FOLDER/lora and FOLDER/lora_original; FOLDER/merged:
+// both together. FOLDER/adapted.safetensors: what the model with its adapters puts out.
+void probe_adapters(const std::string& folder, const at::Tensor& x, const at::Tensor& time,
+                    const at::Tensor& text) {
+  TrainedModel model = tiny_model(12);
+  write_export(model, folder + "/base", at::kFloat, false);
+  model.transformer->add_adapters({.rank = 3, .alpha = 2}, 5);
+  randomise(model.transformer->trainable(), 6);
+  write_adapter(model, folder + "/lora", WeightLayout::diffusers, at::kFloat, false);
+  write_adapter(model, folder + "/lora_original", WeightLayout::original, at::kFloat, false);
+  write_safetensors(folder + "/adapted.safetensors",
+                    {{"output", model.transformer->forward(x, time, text)}});
+  model.transformer->merge_adapters();
+  write_export(model, folder + "/merged", at::kFloat, false);
 }
 
 // FOLDER/fp32 and FOLDER/bf16: exports; FOLDER/forward.safetensors: inputs and the fp32
@@ -33,6 +50,7 @@ void probe(const std::string& folder) {
                      {"text", text},
                      {"output", model.transformer->forward(x, time, text)},
                      {"output_bf16", rounded.transformer->forward(x, time, text)}});
+  probe_adapters(folder, x, time, text);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "apps/commands.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "export/adapter.h"
 #include "export/export.h"
 
 namespace pendulum {
@@ -14,19 +15,32 @@ struct ExportOptions {
   std::string checkpoint, folder;
   std::string format = "diffusers";
   std::string dtype = "fp32";
+  bool is_adapter = false;
   bool is_raw = false;
   bool is_forced = false;
 };
 
 void run_export(const ExportOptions& options) {
-  if (options.format != "diffusers")
-    throw ConfigError(text("--format ", options.format, ": expected diffusers"));
+  if (options.format != "diffusers" && options.format != "comfyui")
+    throw ConfigError(text("--format ", options.format, ": expected diffusers or comfyui"));
   if (options.dtype != "fp32" && options.dtype != "bf16") {
     throw ConfigError(text("--dtype ", options.dtype, ": expected fp32 or bf16"));
   }
+  const at::ScalarType dtype = options.dtype == "fp32" ? at::kFloat : at::kBFloat16;
   const TrainedModel model = open_model(options.checkpoint, options.is_raw);
-  write_export(model, options.folder, options.dtype == "fp32" ? at::kFloat : at::kBFloat16,
-               options.is_forced);
+  const WeightLayout layout =
+      options.format == "diffusers" ? WeightLayout::diffusers : WeightLayout::original;
+  if (options.is_adapter) {
+    const std::string file = write_adapter(model, options.folder, layout, dtype, options.is_forced);
+    info("{}: adapters of step {} of run {} ({}), written, read back and compared", file,
+         model.provenance.step, model.provenance.run, model.provenance.weights);
+    return;
+  }
+  if (model.transformer->has_adapters()) {
+    model.transformer->merge_adapters();
+    info("adapters are merged into {}; --adapter writes them alone", model.provenance.base);
+  }
+  write_export(model, options.folder, dtype, options.is_forced);
   info("{}: step {} of run {} ({}), written, reloaded and compared", options.folder,
        model.provenance.step, model.provenance.run, model.provenance.weights);
 }
@@ -43,6 +57,8 @@ void add_export(CLI::App& app) {
   command->add_option("DIR", options->folder, "the folder to write")->required();
   command->add_option("--format", options->format, "diffusers")->capture_default_str();
   command->add_option("--dtype", options->dtype, "fp32 or bf16")->capture_default_str();
+  command->add_flag("--adapter", options->is_adapter,
+                    "of a run with `lora`: the adapters alone, not merged into their base model");
   command->add_flag("--raw", options->is_raw,
                     "the weights as trained in place of their moving average");
   command->add_flag("--force", options->is_forced, "replace an earlier export");

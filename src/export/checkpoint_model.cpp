@@ -8,6 +8,8 @@
 #include "core/log.h"
 #include "export/trained_model.h"
 #include "model/diffusers_config.h"
+#include "model/parameters.h"
+#include "model/pretrained.h"
 
 namespace pendulum {
 namespace {
@@ -46,6 +48,16 @@ std::map<std::string, at::Tensor> weights_of(const CheckpointContents& contents,
   return weights;
 }
 
+// A checkpoint of adapters lacks the weights they stand beside.
+void load_base(const nlohmann::json& state, const Config& config, VideoTransformer& transformer) {
+  PretrainedTransformer::open(config.model.import).load_into(transformer);
+  if (fingerprint(transformer.parameters()) != state.at("base").get<std::string>()) {
+    throw DataError(text("the weights in ", config.model.import,
+                         " are not those beside which its adapters were trained"));
+  }
+  transformer.add_adapters(config.lora, config.run.seed);
+}
+
 TrainedModel model_of(const CheckpointContents& contents, bool is_raw) {
   const nlohmann::json& state = contents.state;
   const Config config =
@@ -62,13 +74,15 @@ TrainedModel model_of(const CheckpointContents& contents, bool is_raw) {
           ? read_diffusers_config(state["architecture"], "the checkpoint's architecture")
           : wan_config(config.model, model.codec->channels(), model.text_encoder->dim());
   model.transformer = std::make_unique<VideoTransformer>(model.architecture, std::nullopt);
-  model.transformer->load(weights_of(contents, is_average));
+  if (config.lora.rank > 0) load_base(state, config, *model.transformer);
+  model.transformer->load_trainable(weights_of(contents, is_average));
   model.generate = config.generate;
   model.provenance = {.run = config.run.name,
                       .stage = last_stage(state),
                       .step = state.at("finished_steps").get<int64_t>(),
                       .weights = is_average ? "ema" : "raw",
                       .plan_hash = state.at("plan_hash").get<std::string>(),
+                      .base = config.lora.rank > 0 ? config.model.import : "",
                       .consumption_head = state.at("consumption_head").get<std::string>()};
   for (const StageConfig& stage : config.stages) {
     if (stage.name != model.provenance.stage) continue;

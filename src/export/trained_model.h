@@ -21,6 +21,7 @@ struct Provenance {
   int64_t step = 0;              // optimiser steps taken
   std::string weights = "ema";   // "ema" or "raw"
   std::string plan_hash;         // of the data plan
+  std::string base{};            // the imported model that adapters were trained beside; else empty
   std::string consumption_head;  // of the consumption log's hash chain; empty where none was kept
 };
 

@@ -69,6 +69,7 @@ class VideoTransformer {
   // Freezes all weights and puts trained adapters beside some (model/lora.h). Once.
   void add_adapters(const LoraConfig& lora, uint64_t seed);
   bool has_adapters() const { return lora_.rank > 0; }
+  const LoraConfig& lora() const { return lora_; }
   // What training may change, and a checkpoint holds: the adapters' parameters where there are
   // some, else all.
   NamedTensors trainable() const;
