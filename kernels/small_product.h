@@ -81,11 +81,10 @@ inline void product_panel(T* c, int64_t c_row, Strided<T> a, const T* b, int64_t
   }
 }
 
-// c (rows, columns) = a (rows, depth) b (depth, columns), or c += with `add`. c and b have
-// contiguous rows.
+// small_product for one stretch of the depth.
 template <class T>
-void small_product(T* c, int64_t c_row, Strided<T> a, const T* b, int64_t b_row, int64_t rows,
-                   int64_t columns, int64_t depth, bool add) {
+void product_stretch(T* c, int64_t c_row, Strided<T> a, const T* b, int64_t b_row, int64_t rows,
+                     int64_t columns, int64_t depth, bool add) {
   constexpr int64_t kLanes = Register<T>::kLanes;
   int64_t j = 0;
   for (; j + 2 * kLanes <= columns; j += 2 * kLanes)
@@ -99,6 +98,21 @@ void small_product(T* c, int64_t c_row, Strided<T> a, const T* b, int64_t b_row,
         sum += a.data[i * a.row + k * a.column] * b[k * b_row + j];
       c[i * c_row + j] = sum;
     }
+  }
+}
+
+// Terms that are summed in one register. Its rounding errors grow with the number of terms, and do
+// not cancel where the terms are alike, as those of a padded caption's 500 equal keys are.
+inline constexpr int64_t kStretch = 32;
+
+// c (rows, columns) = a (rows, depth) b (depth, columns), or c += with `add`. c and b have
+// contiguous rows.
+template <class T>
+void small_product(T* c, int64_t c_row, Strided<T> a, const T* b, int64_t b_row, int64_t rows,
+                   int64_t columns, int64_t depth, bool add) {
+  for (int64_t k = 0; k == 0 || k < depth; k += kStretch) {
+    product_stretch<T>(c, c_row, {a.data + k * a.column, a.row, a.column}, b + k * b_row, b_row,
+                       rows, columns, std::min(kStretch, depth - k), add || k > 0);
   }
 }
 
