@@ -36,9 +36,19 @@ WanConfig small_config() {
           .text_dim = 10};
 }
 
-NamedTensors random_weights(at::ScalarType type = at::kFloat) {
+// The same for image to video from a first and a last frame.
+WanConfig image_config() {
+  WanConfig config = small_config();
+  config.in_channels = 10;
+  config.image_dim = 6;
+  config.image_positions = 4;
+  return config;
+}
+
+NamedTensors random_weights(at::ScalarType type = at::kFloat,
+                            const WanConfig& config = small_config()) {
   NamedTensors weights;
-  for (const ParameterSpec& spec : parameter_specs(small_config())) {
+  for (const ParameterSpec& spec : parameter_specs(config)) {
     at::Tensor x = at::empty(spec.shape, at::kFloat);
     fill_normal(x.data_ptr<float>(), x.numel(), hash_name(spec.name));
     weights.emplace_back(spec.name, x.to(type));
@@ -76,10 +86,10 @@ class Pretrained : public testing::Test {
     }
     return "no DataError";
   }
-  static void expect_loads(const std::string& path, const NamedTensors& want) {
+  static void expect_loads(const std::string& path, const NamedTensors& want,
+                           const WanConfig& config = small_config()) {
     const PretrainedTransformer found = PretrainedTransformer::open(path);
-    const WanConfig small = small_config();
-    EXPECT_EQ(diffusers_config(found.config()), diffusers_config(small)) << path;
+    EXPECT_EQ(diffusers_config(found.config()), diffusers_config(config)) << path;
     VideoTransformer model(found.config(), std::nullopt);
     found.load_into(model);
     ASSERT_EQ(model.parameters().size(), want.size());
@@ -101,6 +111,22 @@ TEST_F(Pretrained, SingleFilesInEveryLayout) {
         expect_loads(write("one.safetensors", renamed(weights, {layout, prefix})), weights);
     }
   }
+}
+
+TEST_F(Pretrained, ImageToVideo) {
+  const NamedTensors weights = random_weights(at::kFloat, image_config());
+  for (const WeightLayout layout : {WeightLayout::diffusers, WeightLayout::original}) {
+    expect_loads(write("image.safetensors", renamed(weights, {layout, ""})), weights,
+                 image_config());
+  }
+  const nlohmann::json json = diffusers_config(image_config());
+  EXPECT_EQ(diffusers_config(read_diffusers_config(json, "x")), json);
+  nlohmann::json narrow = json;
+  narrow["added_kv_proj_dim"] = 64;
+  EXPECT_THROW(read_diffusers_config(narrow, "x"), DataError);
+  nlohmann::json alone = diffusers_config(small_config());
+  alone["pos_embed_seq_len"] = 4;
+  EXPECT_THROW(read_diffusers_config(alone, "x"), DataError);
 }
 
 TEST_F(Pretrained, FoldersOfATransformerAndOfAPipeline) {
@@ -144,7 +170,7 @@ TEST_F(Pretrained, WhatDoesNotFitIsNamedAsInTheFile) {
 
   NamedTensors image = weights;
   image.emplace_back("img_emb.proj.0.weight", at::zeros({2}));
-  EXPECT_NE(refusal(write("image.safetensors", image)).find("image conditioning"),
+  EXPECT_NE(refusal(write("image.safetensors", image)).find("img_emb.proj.0.weight has no place"),
             std::string::npos);
 
   EXPECT_NE(refusal(write("other.safetensors", {{"encoder.weight", at::zeros({2})}}))
@@ -180,10 +206,14 @@ int main(int argc, char** argv) {
   using namespace pendulum;
   if (argc == 3 && std::string(argv[1]) == "--write") {
     const std::string folder = argv[2];
-    write_safetensors(folder + "/diffusers.safetensors", random_weights());
-    write_safetensors(
-        folder + "/original.safetensors",
-        renamed(random_weights(), {WeightLayout::original, "model.diffusion_model."}));
+    const NamedLayout original{WeightLayout::original, "model.diffusion_model."};
+    for (const auto& [name, config] :
+         {std::pair{"text", small_config()}, std::pair{"image", image_config()}}) {
+      const NamedTensors weights = random_weights(at::kFloat, config);
+      write_safetensors(text(folder, "/", name, ".diffusers.safetensors"), weights);
+      write_safetensors(text(folder, "/", name, ".original.safetensors"),
+                        renamed(weights, original));
+    }
     return 0;
   }
   testing::InitGoogleTest(&argc, argv);

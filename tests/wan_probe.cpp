@@ -25,6 +25,8 @@ WanConfig config_from(const nlohmann::json& json) {
                    .in_channels = json.at("in_channels"),
                    .out_channels = json.at("out_channels"),
                    .text_dim = json.at("text_dim")};
+  config.image_dim = json.value("image_dim", 0);
+  config.image_positions = json.value("image_positions", 0);
   config.patch = json.at("patch").get<std::array<int, 3>>();
   config.cross_attn_norm = json.at("cross_attn_norm");
   config.eps = json.at("eps");
@@ -47,12 +49,17 @@ void run(const std::string& case_path, const std::string& result_path) {
   const auto type = is_double ? at::kDouble : at::kFloat;
   const at::Tensor latents = file.load("in.latents").to(type).set_requires_grad(true);
   const at::Tensor text_states = file.load("in.text").to(type).set_requires_grad(true);
-  const at::Tensor output = model.forward(latents, file.load("in.time"), text_states);
+  at::Tensor image_states;
+  if (file.contains("in.image"))
+    image_states = file.load("in.image").to(type).set_requires_grad(true);
+  const at::Tensor output =
+      model.forward(latents, file.load("in.time"), text_states, nullptr, image_states);
   (output * file.load("in.weight").to(type)).sum().backward();
 
   NamedTensors results{{"output", output.detach()},
                        {"grad.in.latents", latents.grad()},
                        {"grad.in.text", text_states.grad()}};
+  if (image_states.defined()) results.emplace_back("grad.in.image", image_states.grad());
   for (const auto& [name, parameter] : model.parameters()) {
     check(parameter.grad().defined(), "a gradient for every parameter, none for ", name);
     results.emplace_back("grad.model." + name, parameter.grad().contiguous());

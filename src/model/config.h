@@ -16,11 +16,17 @@ struct WanConfig {
   int in_channels = 0;
   int out_channels = 0;
   int text_dim = 0;
+  int image_dim = 0;  // width of the image states that blocks attend to beside the text; 0: none
+  int image_positions =
+      0;  // states that have a learnt position (first and last frame); 0: none have
   std::array<int, 3> patch{1, 2, 2};  // latent pixels per token: time, height, width
   bool cross_attn_norm = true;
   double eps = 1e-6;  // of every norm
 
   int dim() const { return heads * head_dim; }
+  // Input channels beside the noisy latent: which frames are given, and these frames (image to
+  // video).
+  int condition_channels() const { return in_channels - out_channels; }
 };
 
 // With model.import the dimensions of the model found there. Else the preset with the fields that

@@ -47,15 +47,25 @@ const nlohmann::json& member(const nlohmann::json& json, const std::string& fiel
   return *found;
 }
 
-// Weights that exist only with a feature of image-to-video models.
-void refuse_image_parts(const nlohmann::json& json, const std::string& path) {
-  for (const char* field : {"image_dim", "added_kv_proj_dim", "pos_embed_seq_len"}) {
-    const auto found = json.find(field);
-    if (found != json.end() && !found->is_null()) {
-      throw DataError(text(path, ": ", field,
-                           " is set: transformers with image conditioning are not supported"));
-    }
+// Size that may be absent or null: 0.
+int optional_size(const nlohmann::json& json, const char* name, const std::string& path) {
+  const auto found = json.find(name);
+  if (found == json.end() || found->is_null()) return 0;
+  return read_size(*found, {name, nullptr, 1, kMostSize, 1}, path);
+}
+
+// Image states reach the blocks as wide as the model itself.
+void read_image_fields(const nlohmann::json& json, const std::string& path, WanConfig* config) {
+  config->image_dim = optional_size(json, "image_dim", path);
+  config->image_positions = optional_size(json, "pos_embed_seq_len", path);
+  const int added = optional_size(json, "added_kv_proj_dim", path);
+  const int wanted = config->image_dim > 0 ? config->dim() : 0;
+  if (added != wanted) {
+    throw DataError(text(path, ": added_kv_proj_dim is ", added, ": expected ", wanted,
+                         config->image_dim > 0 ? ", the model's width" : " without image_dim"));
   }
+  if (config->image_positions > 0 && config->image_dim == 0)
+    throw DataError(text(path, ": pos_embed_seq_len is set without image_dim"));
 }
 
 }  // namespace
@@ -67,6 +77,11 @@ nlohmann::json diffusers_config(const WanConfig& config) {
                       {"image_dim", nullptr},         {"added_kv_proj_dim", nullptr},
                       {"pos_embed_seq_len", nullptr}, {"rope_max_seq_len", 1024}};
   for (const SizeField& size : kSizes) json[size.name] = config.*size.member;
+  if (config.image_dim > 0) {
+    json["image_dim"] = config.image_dim;
+    json["added_kv_proj_dim"] = config.dim();
+  }
+  if (config.image_positions > 0) json["pos_embed_seq_len"] = config.image_positions;
   return json;
 }
 
@@ -80,10 +95,10 @@ WanConfig read_diffusers_config(const nlohmann::json& json, const std::string& p
     throw DataError(
         text(path, ": qk_norm is ", json["qk_norm"].dump(), ": expected ", kQueryKeyNorm));
   }
-  refuse_image_parts(json, path);
   WanConfig config;
   for (const SizeField& size : kSizes)
     config.*size.member = read_size(member(json, size.name, path), size, path);
+  read_image_fields(json, path, &config);
   const nlohmann::json& patch = member(json, "patch_size", path);
   if (!patch.is_array() || patch.size() != 3)
     throw DataError(text(path, ": patch_size is not three integers"));

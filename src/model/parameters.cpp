@@ -26,11 +26,30 @@ class SpecList {
     add(name + ".weight", {out, in}, start, in);
     add(name + ".bias", {out}, start, in);
   }
+  void norm(const std::string& name, int64_t dim) {
+    add(name + ".weight", {dim}, Start::ones);
+    add(name + ".bias", {dim}, Start::zeros);
+  }
   void attention(const std::string& name, int64_t dim) {
     for (const char* layer : {".to_q", ".to_k", ".to_v", ".to_out.0"})
       linear(name + layer, dim, dim);
     add(name + ".norm_q.weight", {dim}, Start::ones);
     add(name + ".norm_k.weight", {dim}, Start::ones);
+  }
+  // Keys and values of the image states, for the queries of `attention`.
+  void image_attention(const std::string& name, int64_t dim) {
+    linear(name + ".add_k_proj", dim, dim);
+    linear(name + ".add_v_proj", dim, dim);
+    add(name + ".norm_added_k.weight", {dim}, Start::ones);
+  }
+  void image_embedder(const std::string& name, const WanConfig& config) {
+    const int64_t width = config.image_dim;
+    if (config.image_positions > 0)
+      add(name + ".pos_embed", {1, config.image_positions, width}, Start::zeros);
+    norm(name + ".norm1", width);
+    linear(name + ".ff.net.0.proj", width, width);
+    linear(name + ".ff.net.2", width, config.dim());
+    norm(name + ".norm2", config.dim());
   }
   std::vector<ParameterSpec> specs;
 };
@@ -51,15 +70,14 @@ std::vector<ParameterSpec> parameter_specs(const WanConfig& config) {
   list.linear("condition_embedder.time_proj", dim, 6 * dim);
   list.linear("condition_embedder.text_embedder.linear_1", config.text_dim, dim);
   list.linear("condition_embedder.text_embedder.linear_2", dim, dim);
+  if (config.image_dim > 0) list.image_embedder("condition_embedder.image_embedder", config);
   for (int layer = 0; layer < config.layers; ++layer) {
     const std::string block = "blocks." + std::to_string(layer);
     list.add(block + ".scale_shift_table", {1, 6, dim}, Start::normal, dim);
     list.attention(block + ".attn1", dim);
     list.attention(block + ".attn2", dim);
-    if (config.cross_attn_norm) {
-      list.add(block + ".norm2.weight", {dim}, Start::ones);
-      list.add(block + ".norm2.bias", {dim}, Start::zeros);
-    }
+    if (config.image_dim > 0) list.image_attention(block + ".attn2", dim);
+    if (config.cross_attn_norm) list.norm(block + ".norm2", dim);
     list.linear(block + ".ffn.net.0.proj", dim, config.ffn_dim);
     list.linear(block + ".ffn.net.2", config.ffn_dim, dim);
   }

@@ -41,13 +41,6 @@ PretrainedTransformer PretrainedTransformer::open(const std::string& path) {
                          ": the tensors are not named as a Wan transformer's; the first is ",
                          names.empty() ? "missing" : names.front()));
   }
-  for (const std::string& name : names) {
-    if (name.find("img_emb.") != std::string::npos ||
-        name.find("image_embedder.") != std::string::npos) {
-      throw DataError(text(place.string(), ": ", name,
-                           ": transformers with image conditioning are not supported"));
-    }
-  }
   PretrainedTransformer found(std::move(tensors), *layout);
   const fs::path config = place / "config.json";
   found.config_ = fs::is_directory(place) && fs::exists(config)
@@ -90,6 +83,11 @@ WanConfig PretrainedTransformer::config_from_shapes() const {
   }
   config.out_channels = size("proj_out.weight", 0) / std::max(1, patch);
   config.cross_attn_norm = tensors_.contains(name_in(layout_, "blocks.0.norm2.weight"));
+  const std::string image = "condition_embedder.image_embedder.";
+  if (tensors_.contains(name_in(layout_, image + "norm1.weight")))
+    config.image_dim = size((image + "norm1.weight").c_str(), 0);
+  if (tensors_.contains(name_in(layout_, image + "pos_embed")))
+    config.image_positions = size((image + "pos_embed").c_str(), 1);
   return config;
 }
 

@@ -13,7 +13,7 @@ class PretrainedTransformer {
  public:
   // path: diffusers' folder of a transformer or of a whole pipeline, or a safetensors file (or
   // index) in diffusers' or the original names. DataError names the path and what is wrong: no
-  // weights there, names of another model, image conditioning, which this transformer lacks.
+  // weights there, or names of another model.
   static PretrainedTransformer open(const std::string& path);
 
   // From config.json where there is one, else from the tensors' shapes and 128 elements a head, as

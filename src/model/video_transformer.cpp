@@ -14,18 +14,20 @@
 
 namespace pendulum {
 
-// Legend: B samples, N tokens (this rank's), L text tokens, D model width, H heads, d = D / H.
+// Legend: B samples, N tokens (this rank's), L text tokens, S image states, D model width, H heads,
+// d = D / H.
 struct VideoTransformer::Conditions {
-  at::Tensor time;         // (B, D) or (B, N, D)
-  at::Tensor modulation;   // (B, 6, D) or (B, N, 6, D)
-  at::Tensor text_states;  // (B, L, D)
+  at::Tensor time;        // (B, D) or (B, N, D)
+  at::Tensor modulation;  // (B, 6, D) or (B, N, 6, D)
+  at::Tensor states;      // (B, S + L, D): the image's, then the text's
 };
 
 // Where the tokens of a forward pass lie: all here, or a part of them.
 struct VideoTransformer::Sequence {
   SequenceGroup* group;  // null: all here
   int64_t tokens;        // of the whole
-  RotaryTables rotary;   // of those that are here
+  int64_t text_length;
+  RotaryTables rotary;  // of those that are here
 
   at::Tensor own(const at::Tensor& whole, int64_t dim) const {
     return group ? own_tokens(whole, *group, dim) : whole;
@@ -46,8 +48,19 @@ at::Tensor VideoTransformer::product(const at::Tensor& x, const LinearWeights& l
   return with_adapter(project(x, cast(layer.weight)), x, layer.adapter);
 }
 
+// (B, S, image_dim) -> (B, S, D).
+at::Tensor VideoTransformer::embed_image(const at::Tensor& image_states) const {
+  constexpr double kEps = 1e-5;  // of these two norms alone, whatever the model's
+  at::Tensor x = image_states.to(compute_);
+  if (image_positions_.defined()) x = x + cast(image_positions_);
+  x = norm_modulate(x, image_norm_in_, image_shift_in_, kEps, 0.0);
+  x = at::gelu(project(x, cast(image_in_.weight), cast(image_in_.bias)));
+  x = project(x, cast(image_out_.weight), cast(image_out_.bias));
+  return norm_modulate(x, image_norm_out_, image_shift_out_, kEps, 0.0);
+}
+
 VideoTransformer::Conditions VideoTransformer::embed_conditions(
-    const at::Tensor& time, const at::Tensor& text_states) const {
+    const at::Tensor& time, const at::Tensor& text_states, const at::Tensor& image_states) const {
   const at::Tensor code = time_code(time.flatten(), config_.freq_dim).to(table_.scalar_type());
   at::Tensor hidden = project(at::silu(project(code, time_in_.weight, time_in_.bias)),
                               time_out_.weight, time_out_.bias);
@@ -60,11 +73,14 @@ VideoTransformer::Conditions VideoTransformer::embed_conditions(
 
   const at::Tensor states = text_states.to(compute_);
   const at::Tensor inner = bias_gelu(project(states, cast(text_in_.weight)), text_in_.bias);
-  return {hidden, modulation, project(inner, cast(text_out_.weight), cast(text_out_.bias))};
+  at::Tensor all = project(inner, cast(text_out_.weight), cast(text_out_.bias));
+  if (config_.image_dim > 0) all = at::cat({embed_image(image_states), all}, 1);
+  return {hidden, modulation, all};
 }
 
+// states (B, S + L, D).
 at::Tensor VideoTransformer::cross_attention(const BlockWeights& weights, const at::Tensor& x,
-                                             const at::Tensor& text_states,
+                                             const at::Tensor& states, int64_t text_length,
                                              AttentionTape* tape) const {
   const AttentionWeights& w = weights.cross;
   at::Tensor normed = x;
@@ -72,20 +88,29 @@ at::Tensor VideoTransformer::cross_attention(const BlockWeights& weights, const 
     normed = norm_modulate(x, weights.norm_weight, weights.norm_bias, config_.eps, 0.0);
   const at::Tensor query = with_adapter(project(normed, cast(w.query.weight), cast(w.query.bias)),
                                         normed, w.query.adapter);
-  const at::Tensor key_value =
-      with_adapters(project(text_states, joined({w.key.weight, w.value.weight}, compute_),
-                            joined({w.key.bias, w.value.bias}, compute_)),
-                    text_states, {&w.key.adapter, &w.value.adapter});
-  const auto q = norm_rotary(query, {w.norm_query}, nullptr, config_.heads, config_.eps);
-  const auto kv = norm_rotary(key_value, {w.norm_key}, nullptr, config_.heads, config_.eps);
-  const at::Tensor mixed = attention(q[0], kv[0], kv[1], tape);
+  const at::Tensor q = norm_rotary(query, {w.norm_query}, nullptr, config_.heads, config_.eps)[0];
+  const auto attend = [&](const LinearWeights& key, const LinearWeights& value,
+                          const at::Tensor& norm_key, const at::Tensor& to) {
+    const at::Tensor key_value =
+        with_adapters(project(to, joined({key.weight, value.weight}, compute_),
+                              joined({key.bias, value.bias}, compute_)),
+                      to, {&key.adapter, &value.adapter});
+    const auto kv = norm_rotary(key_value, {norm_key}, nullptr, config_.heads, config_.eps);
+    return attention(q, kv[0], kv[1], tape);
+  };
+  const int64_t num_image = states.size(1) - text_length;
+  at::Tensor mixed = attend(w.key, w.value, w.norm_key, states.narrow(1, num_image, text_length));
+  if (weights.image) {
+    const ImageAttentionWeights& image = *weights.image;
+    mixed = mixed + attend(image.key, image.value, image.norm_key, states.narrow(1, 0, num_image));
+  }
   return gated_residual(x, product(mixed, w.out), w.out.bias);
 }
 
-// inputs: tokens (B, N, D), modulation, text states.
+// inputs: tokens (B, N, D), modulation, states of image and text.
 at::Tensor VideoTransformer::block(const BlockWeights& weights, const StretchInputs& inputs,
                                    const Sequence& sequence, AttentionTape* tape) const {
-  const auto& [x_in, modulation, text_states] = inputs;
+  const auto& [x_in, modulation, states] = inputs;
   const auto m = (modulation + weights.table).unbind(-2);
   const AttentionWeights& w = weights.self;
 
@@ -99,20 +124,34 @@ at::Tensor VideoTransformer::block(const BlockWeights& weights, const StretchInp
   const at::Tensor mixed = sequence.attend(qkv, tape);
   at::Tensor x = gated_residual(x_in, product(mixed, w.out), w.out.bias, m[2]);
 
-  x = cross_attention(weights, x, text_states, tape);
+  x = cross_attention(weights, x, states, sequence.text_length, tape);
 
   const at::Tensor wide = product(norm_modulate(x, m[4], m[3], config_.eps), weights.up);
   const at::Tensor narrow = product(bias_gelu(wide, weights.up.bias), weights.down);
   return gated_residual(x, narrow, weights.down.bias, m[5]);
 }
 
+void VideoTransformer::check_image_states(const at::Tensor& states, int64_t batch) const {
+  if (config_.image_dim == 0) {
+    check(!states.defined(), "no image states: this model takes none");
+    return;
+  }
+  const int positions = config_.image_positions;
+  check(states.defined() && states.dim() == 3 && states.size(0) == batch &&
+            states.size(2) == config_.image_dim && (positions == 0 || states.size(1) == positions),
+        "image states (B, ", positions == 0 ? "S" : std::to_string(positions), ", ",
+        config_.image_dim, ")");
+}
+
 at::Tensor VideoTransformer::forward(const at::Tensor& latents, const at::Tensor& time,
-                                     const at::Tensor& text_states, SequenceGroup* group) const {
+                                     const at::Tensor& text_states, SequenceGroup* group,
+                                     const at::Tensor& image_states) const {
   check(latents.dim() == 5 && latents.size(1) == config_.in_channels, "latents (B, ",
         config_.in_channels, ", F, H, W), found ", latents.sizes());
   check(text_states.dim() == 3 && text_states.size(0) == latents.size(0) &&
             text_states.size(2) == config_.text_dim,
         "text (B, L, ", config_.text_dim, "), found ", text_states.sizes());
+  check_image_states(image_states, latents.size(0));
   const at::Tensor patches = to_patches(latents.to(compute_), config_.patch);
   const Grid grid{latents.size(2) / config_.patch[0], latents.size(3) / config_.patch[1],
                   latents.size(4) / config_.patch[2]};
@@ -122,11 +161,11 @@ at::Tensor VideoTransformer::forward(const at::Tensor& latents, const at::Tensor
         "time (B) or (B, N) with ", patches.size(1), " tokens, found ", time.sizes());
 
   Sequence sequence{group && group->width() > 1 ? group : nullptr, patches.size(1),
-                    rotary_tables(grid, config_.head_dim, table_.options())};
+                    text_states.size(1), rotary_tables(grid, config_.head_dim, table_.options())};
   sequence.rotary = {sequence.own(sequence.rotary.cosine, 0),
                      sequence.own(sequence.rotary.sine, 0)};
   const Conditions conditions =
-      embed_conditions(per_token ? sequence.own(time, 1) : time, text_states);
+      embed_conditions(per_token ? sequence.own(time, 1) : time, text_states, image_states);
   at::Tensor x =
       project(sequence.own(patches, 1), cast(patch_.weight).flatten(1), cast(patch_.bias));
   for (const BlockWeights& weights : blocks_) {
@@ -134,7 +173,7 @@ at::Tensor VideoTransformer::forward(const at::Tensor& latents, const at::Tensor
                                                        AttentionTape* tape) {
       return block(weights, inputs, sequence, tape);
     };
-    x = checkpointed(stretch, {x, conditions.modulation, conditions.text_states}, checkpointing_);
+    x = checkpointed(stretch, {x, conditions.modulation, conditions.states}, checkpointing_);
   }
 
   const auto last = (conditions.time.unsqueeze(-2) + table_).unbind(-2);

@@ -27,16 +27,23 @@ struct AttentionWeights {
   at::Tensor norm_query, norm_key;  // (D)
 };
 
+// Keys and values of image states, which a cross-attention's queries attend to beside the text.
+struct ImageAttentionWeights {
+  LinearWeights key, value;
+  at::Tensor norm_key;  // (D)
+};
+
 struct BlockWeights {
   at::Tensor
       table;  // (1, 6, D): shift, scale, gate of self-attention, then of the feed-forward layer
   AttentionWeights self, cross;
+  std::optional<ImageAttentionWeights> image{};
   at::Tensor norm_weight,
       norm_bias;  // (D) before cross-attention; undefined without cross_attn_norm
   LinearWeights up, down;
 };
 
-// Parameters and the forward pass of a Wan 2.x text-to-video transformer, as diffusers'
+// Parameters and the forward pass of a Wan 2.x transformer, text or image to video, as diffusers'
 // WanTransformer3DModel computes it.
 class VideoTransformer {
  public:
@@ -52,14 +59,16 @@ class VideoTransformer {
 
   // latents (B, in_channels, F, H, W) in whole patches; time in [0, 1000], (B) or (B, N) with N
   // tokens in the order (frame, row, column); text_states (B, L, text_dim), zero where a caption is
-  // shorter. Returns (B, out_channels, F, H, W) of the parameters' type, differentiable with
-  // respect to the parameters, the latents and the text.
+  // shorter. Models with an image_dim also want image_states (B, S, image_dim). Returns (B,
+  // out_channels, F, H, W) of the parameters' type, differentiable with respect to the parameters,
+  // the latents and the states.
   //
   // With a group its ranks, which all hold the same arguments, share the tokens; the result is the
   // same on all, and gradients are each rank's part (attention/sharded_sequence.h). Collective; the
   // group outlives the graph.
   at::Tensor forward(const at::Tensor& latents, const at::Tensor& time,
-                     const at::Tensor& text_states, SequenceGroup* group = nullptr) const;
+                     const at::Tensor& text_states, SequenceGroup* group = nullptr,
+                     const at::Tensor& image_states = {}) const;
 
   // Leaves, in diffusers' order and under its names; the adapters' behind them. All want gradients,
   // or, with adapters, these alone. Writing into them is seen by the next forward.
@@ -100,11 +109,15 @@ class VideoTransformer {
   struct Sequence;
 
   void bind();
-  Conditions embed_conditions(const at::Tensor& time, const at::Tensor& text_states) const;
+  Conditions embed_conditions(const at::Tensor& time, const at::Tensor& text_states,
+                              const at::Tensor& image_states) const;
+  void check_image_states(const at::Tensor& states, int64_t batch) const;
+  at::Tensor embed_image(const at::Tensor& image_states) const;
   at::Tensor block(const BlockWeights& weights, const StretchInputs& inputs,
                    const Sequence& sequence, AttentionTape* tape) const;
   at::Tensor cross_attention(const BlockWeights& weights, const at::Tensor& x,
-                             const at::Tensor& text_states, AttentionTape* tape) const;
+                             const at::Tensor& states, int64_t text_length,
+                             AttentionTape* tape) const;
   at::Tensor cast(const at::Tensor& parameter) const;
   at::Tensor product(const at::Tensor& x, const LinearWeights& layer) const;
   std::vector<ParameterSpec> specs() const;
@@ -118,6 +131,10 @@ class VideoTransformer {
   // The same tensors by their role.
   at::Tensor table_;  // (1, 2, D): shift and scale of the last norm
   LinearWeights patch_, time_in_, time_out_, time_table_, text_in_, text_out_, last_;
+  // Of the image states; undefined without.
+  at::Tensor image_positions_;  // (1, S, image_dim)
+  at::Tensor image_norm_in_, image_shift_in_, image_norm_out_, image_shift_out_;
+  LinearWeights image_in_, image_out_;
   std::vector<BlockWeights> blocks_;
 };
 

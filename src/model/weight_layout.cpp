@@ -10,12 +10,20 @@ namespace {
 
 // Of Wan2.1's and 2.2's model.py beside diffusers' transformer_wan.py. Only one of a block's three
 // norms has parameters: diffusers' second, the original's third. Longer before what they contain.
-constexpr std::array<std::pair<const char*, const char*>, 17> kOriginal{{
+constexpr std::array<std::pair<const char*, const char*>, 25> kOriginal{{
     {"condition_embedder.time_embedder.linear_1", "time_embedding.0"},
     {"condition_embedder.time_embedder.linear_2", "time_embedding.2"},
     {"condition_embedder.text_embedder.linear_1", "text_embedding.0"},
     {"condition_embedder.text_embedder.linear_2", "text_embedding.2"},
     {"condition_embedder.time_proj", "time_projection.1"},
+    {"condition_embedder.image_embedder.pos_embed", "img_emb.emb_pos"},
+    {"condition_embedder.image_embedder.norm1", "img_emb.proj.0"},
+    {"condition_embedder.image_embedder.ff.net.0.proj", "img_emb.proj.1"},
+    {"condition_embedder.image_embedder.ff.net.2", "img_emb.proj.3"},
+    {"condition_embedder.image_embedder.norm2", "img_emb.proj.4"},
+    {".attn2.add_k_proj.", ".cross_attn.k_img."},
+    {".attn2.add_v_proj.", ".cross_attn.v_img."},
+    {".attn2.norm_added_k.", ".cross_attn.norm_k_img."},
     {".attn1.to_q.", ".self_attn.q."},
     {".attn1.to_k.", ".self_attn.k."},
     {".attn1.to_v.", ".self_attn.v."},

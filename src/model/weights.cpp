@@ -14,6 +14,9 @@ namespace {
 // alone.
 std::string neighbourhood(const std::string& name) {
   if (name.find(".lora_") != std::string::npos) return "";
+  // The image states' key and value.
+  if (const size_t added = name.find(".attn2.add_"); added != std::string::npos)
+    return name.substr(0, added) + ".image " + name.substr(name.rfind('.') + 1);
   const size_t cross = name.find(".attn2.to_");
   const size_t self = name.find(".attn1.to_");
   const size_t at = cross != std::string::npos ? cross : self;
@@ -145,6 +148,16 @@ void VideoTransformer::bind() {
   text_in_ = linear_at("condition_embedder.text_embedder.linear_1");
   text_out_ = linear_at("condition_embedder.text_embedder.linear_2");
   last_ = linear_at("proj_out");
+  if (config_.image_dim > 0) {
+    const std::string image = "condition_embedder.image_embedder.";
+    if (config_.image_positions > 0) image_positions_ = by_name.at(image + "pos_embed");
+    image_norm_in_ = by_name.at(image + "norm1.weight");
+    image_shift_in_ = by_name.at(image + "norm1.bias");
+    image_in_ = linear_at(image + "ff.net.0.proj");
+    image_out_ = linear_at(image + "ff.net.2");
+    image_norm_out_ = by_name.at(image + "norm2.weight");
+    image_shift_out_ = by_name.at(image + "norm2.bias");
+  }
   blocks_.clear();
   for (int layer = 0; layer < config_.layers; ++layer) {
     const std::string name = "blocks." + std::to_string(layer);
@@ -155,6 +168,10 @@ void VideoTransformer::bind() {
                        .norm_bias = {},
                        .up = linear_at(name + ".ffn.net.0.proj"),
                        .down = linear_at(name + ".ffn.net.2")};
+    if (config_.image_dim > 0) {
+      block.image = {linear_at(name + ".attn2.add_k_proj"), linear_at(name + ".attn2.add_v_proj"),
+                     by_name.at(name + ".attn2.norm_added_k.weight")};
+    }
     if (config_.cross_attn_norm) {
       block.norm_weight = by_name.at(name + ".norm2.weight");
       block.norm_bias = by_name.at(name + ".norm2.bias");

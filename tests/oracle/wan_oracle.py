@@ -30,6 +30,10 @@ CASES = [
     ("one_token", {}, (1, 1, 2, 2), 1, False),
     ("no_cross_norm", dict(cross_attn_norm=False, eps=1e-5), (2, 2, 6, 2), 3, False),
     ("patch_in_time", dict(patch=[2, 1, 2], head_dim=22), (2, 4, 3, 4), 5, True),
+    ("padded_caption", {}, (2, 3, 4, 6), 512, False),
+    # Beside image states diffusers takes the last 512 for the text's.
+    ("image", dict(image_dim=20, in_channels=13), (2, 3, 4, 6), 512, False),
+    ("first_and_last_image", dict(image_dim=12, image_positions=6), (1, 2, 4, 6), 512, False),
     ("wide_head", dict(heads=2, head_dim=40, layers=1), (1, 5, 10, 14), 32, False),
 ]
 
@@ -40,7 +44,9 @@ def model_of(config):
         patch_size=tuple(config["patch"]), num_attention_heads=config["heads"], attention_head_dim=config["head_dim"],
         in_channels=config["in_channels"], out_channels=config["out_channels"], text_dim=config["text_dim"],
         freq_dim=config["freq_dim"], ffn_dim=config["ffn_dim"], num_layers=config["layers"],
-        cross_attn_norm=config["cross_attn_norm"], eps=config["eps"])
+        cross_attn_norm=config["cross_attn_norm"], eps=config["eps"], image_dim=config.get("image_dim"),
+        added_kv_proj_dim=config["heads"] * config["head_dim"] if "image_dim" in config else None,
+        pos_embed_seq_len=config.get("image_positions"))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name:  # ones and zeros would hide a weight that is not applied
@@ -59,15 +65,20 @@ def float_keeps_double():
         torch.Tensor.float = narrow
 
 
-def reference(model, inputs, dtype):
+def reference(model, config, inputs, dtype):
     """Output and gradients of diffusers' model in `dtype`, as the probe names them."""
     model = copy.deepcopy(model).to(dtype)
     latents = inputs["in.latents"].clone().to(dtype).requires_grad_()
     text = inputs["in.text"].clone().to(dtype).requires_grad_()
+    image = inputs["in.image"].clone().to(dtype).requires_grad_() if "in.image" in inputs else None
     with float_keeps_double():
-        output = model(latents, inputs["in.time"], text, return_dict=False)[0]
+        # With positions diffusers wants first and last image one after the other in the batch.
+        halves = image.unflatten(1, (2, -1)).flatten(0, 1) if "image_positions" in config else image
+        output = model(latents, inputs["in.time"], text, halves, return_dict=False)[0]
         (output * inputs["in.weight"].to(dtype)).sum().backward()
     result = {"output": output.detach(), "grad.in.latents": latents.grad, "grad.in.text": text.grad}
+    if image is not None:
+        result["grad.in.image"] = image.grad
     for name, parameter in model.named_parameters():
         result["grad.model." + name] = parameter.grad.clone()
     return result
@@ -88,7 +99,7 @@ def distance(actual, expected):
     return (actual.double() - expected.double()).norm().item()
 
 
-SCORES = re.compile(r"(grad\.model\.blocks\.\d+)\.(?:(attn\d)\.(?:to_q|to_k|norm_q|norm_k)|(norm2))\.")
+SCORES = re.compile(r"(grad\.model\.blocks\.\d+)\.(?:(attn\d)\.(?:to_q|to_k|norm_q|norm_k|add_k_proj|norm_added_k)|(norm2))\.")
 
 
 def scale_of(name, exact):
@@ -118,12 +129,14 @@ def judge(program, name, config, latent, text_tokens, per_token):
         "in.text": text,
         "in.weight": torch.randn(batch, config["out_channels"], *latent[1:]),
     }
+    if "image_dim" in config:
+        inputs["in.image"] = torch.randn(batch, config.get("image_positions", 5), config["image_dim"])
     model = model_of(config)
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         ours32 = probe(program, folder, model, inputs, config, torch.float32)
-        theirs32 = reference(model, inputs, torch.float32)
-        exact = reference(model, inputs, torch.float64)
+        theirs32 = reference(model, config, inputs, torch.float32)
+        exact = reference(model, config, inputs, torch.float64)
         ours64 = probe(program, folder, model, inputs, config, torch.float64)
 
     failures, worst64, worst32 = [], 0.0, 0.0
