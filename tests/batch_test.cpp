@@ -70,8 +70,8 @@ class BatchTest : public testing::Test {
             .ffn_dim = 32,
             .text_length = config.text.length,
             .text_dim = 384,
-            .spatial = config.codec.spatial,
-            .temporal = config.codec.temporal,
+            .spatial = codec.spatial(),
+            .temporal = codec.temporal(),
             .channels = codec.channels()};
   }
 
@@ -97,9 +97,9 @@ struct Parts {
   Parts(const Config& c, Placement placement, const Geometry& geometry,
         Communicator* members = nullptr)
       : config(c),
-        codec(config.codec),
+        codec(make_codec(config.codec)),
         text(config.text, find_text_weights(config.text, default_environments())),
-        embedder(codec, text, nullptr),
+        embedder(*codec, text, nullptr),
         sources(open_sources(config)),
         plan(make_plan(config, catalogues(sources, config), geometry)),
         alone(single_communicator()),
@@ -107,7 +107,7 @@ struct Parts {
         builder(plan, PlanWalker(plan), sources, config, embedder, placement, groups) {}
 
   const Config config;
-  const Codec codec;
+  const std::unique_ptr<Codec> codec;
   const TextEncoder text;
   const Embedder embedder;
   const Sources sources;
@@ -119,7 +119,7 @@ struct Parts {
 
 TEST_F(BatchTest, EverySampleOfThePlanArrivesOnceOnAnyPlacement) {
   const Config c = config();
-  const Geometry g = geometry(c, Codec(c.codec));
+  const Geometry g = geometry(c, *make_codec(c.codec));
   Parts whole(c, {}, g);
   Parts first(c, {.slots = 2, .processes = 1, .slot = 0, .member = 0}, g);
   Parts second(c, {.slots = 2, .processes = 1, .slot = 1, .member = 0}, g);
@@ -182,7 +182,7 @@ TEST_F(BatchTest, UnreadableSamplesAreReplacedByThePlansRule) {
   c.sources["stills"].data = broken_stills("broken");
   c.stages.resize(1);
   c.stages[0].steps = 12;
-  Parts parts(c, {}, geometry(c, Codec(c.codec)));
+  Parts parts(c, {}, geometry(c, *make_codec(c.codec)));
   int replaced = 0;
   for (int64_t step = 0; step < 12; ++step) {
     const StepBatches mine = parts.builder.begin_step();
@@ -216,7 +216,7 @@ TEST_F(BatchTest, ProcessesThatShareASampleGetTheSameBatch) {
   for (StageConfig& stage : c.stages) stage.width = {{"clips", 4}};
   c.stages[0].width["stills"] = 2;
   c.stages[0].steps = 24;  // more than one pass over the stills
-  const Geometry g = geometry(c, Codec(c.codec));
+  const Geometry g = geometry(c, *make_codec(c.codec));
   Parts whole(c, {}, g);
   std::vector<std::vector<Batch>> wanted;
   std::vector<int64_t> replaced(4);

@@ -73,6 +73,16 @@ TEST(ConfigChecks, ShapesCodecAndModel) {
   expect_parts(parse_error(kSmall + "codec: {temporal: 16}\n"),
                {"stages.low-res.shape.frames: expected 16k+1"});
   expect_parts(parse_error(kSmall + "codec: {drop: 3}\n"), {"codec.drop: expected at most 2"});
+  expect_parts(parse_error(kSmall + "codec: {weights: a}\n"),
+               {"x.yaml:17: codec.weights: codec.kind haar has none"});
+  expect_parts(parse_error(kSmall + "codec: {kind: wan}\n"),
+               {"x.yaml:17: codec: weights: missing, and required for codec.kind wan"});
+  for (const char* key : {"spatial: 16", "temporal: 4", "drop: 1"}) {
+    expect_parts(parse_error(kSmall + "codec: {kind: wan, weights: a, " + key + "}\n"),
+                 {"x.yaml:17: codec.", "codec.kind wan has what its weights say"});
+  }
+  expect_parts(parse_error(kSmall + "codec: {kind: wan, weights: a, tile: 40}\n"),
+               {"codec.tile: expected a multiple of 16"});
   expect_parts(parse_error(kSmall + "model: {patch: [2, 2, 2]}\n"),
                {"x.yaml:17: model.patch.0: expected 1, found 2"});
   expect_parts(parse_error(kSmall + "model: {trainable: \"(\"}\n"),

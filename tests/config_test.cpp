@@ -121,7 +121,7 @@ TEST(Config, ChoicesNameTheNearest) {
                {"x.yaml:17: model.preset", "did you mean \"wan-tiny\"?"});
   expect_parts(
       parse_error(kSmall + "codec: {kind: harr}"),
-      {"x.yaml:17: codec.kind: expected one of haar, found \"harr\"; did you mean \"haar\"?"});
+      {"x.yaml:17: codec.kind: expected one of haar, wan, found \"harr\"; did you mean \"haar\"?"});
   expect_parts(parse_error(with("lr: 1e-3", "schedule: cosin")),
                {"constant, linear, cosine", "did you mean \"cosine\"?"});
   expect_parts(parse_error(with("predict: x", "predict: eps")),

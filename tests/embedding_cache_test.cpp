@@ -93,16 +93,16 @@ TEST(EmbeddingCache, GivesBackWhatWasStored) {
 
 TEST(EmbeddingCache, KeysHoldAllThatDecides) {
   const ClipRequest request{17, 8, 64, 48};
-  std::vector<std::string> keys{latent_key("abc", request, "haar"),
-                                latent_key("abd", request, "haar"),
-                                latent_key("abc", request, "haar2"),
-                                latent_key("abc", {16, 8, 64, 48}, "haar"),
-                                latent_key("abc", {17, 8.5, 64, 48}, "haar"),
-                                latent_key("abc", {17, 8, 48, 64}, "haar"),
+  std::vector<std::string> keys{posterior_key("abc", request, "haar"),
+                                posterior_key("abd", request, "haar"),
+                                posterior_key("abc", request, "haar2"),
+                                posterior_key("abc", {16, 8, 64, 48}, "haar"),
+                                posterior_key("abc", {17, 8.5, 64, 48}, "haar"),
+                                posterior_key("abc", {17, 8, 48, 64}, "haar"),
                                 text_key("abc", "haar"),
                                 text_key("abd", "haar"),
                                 text_key("abc", "haar2")};
-  EXPECT_EQ(keys[0], latent_key("abc", request, "haar"));
+  EXPECT_EQ(keys[0], posterior_key("abc", request, "haar"));
   std::sort(keys.begin(), keys.end());
   EXPECT_EQ(std::unique(keys.begin(), keys.end()), keys.end());
 }

@@ -19,6 +19,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "data/media_writer.h"
+#include "embed/haar_codec.h"
 
 namespace pendulum {
 namespace {
@@ -162,7 +163,7 @@ std::vector<uint8_t> picture_bytes(const std::string& name) {
 
 class EmbedderTest : public testing::Test {
  protected:
-  Codec codec{CodecConfig{}};
+  HaarCodec codec{CodecConfig{}};
   TextEncoder text_encoder{{"minilm", "auto", 12}, find_text_weights({}, default_environments())};
   EmbeddingCache cache{"", CacheLimits{}};
   Embedder embedder{codec, text_encoder, &cache};
@@ -176,14 +177,14 @@ TEST_F(EmbedderTest, ReadsMediaOnceAndGivesTheSameAgain) {
     ++reads;
     return std::variant<std::vector<uint8_t>, ReadFailure>(picture);
   };
-  const auto first = std::get<at::Tensor>(embedder.latent("hash", media, request));
-  const auto again = std::get<at::Tensor>(embedder.latent("hash", media, request));
+  const auto first = std::get<at::Tensor>(embedder.posterior("hash", media, request));
+  const auto again = std::get<at::Tensor>(embedder.posterior("hash", media, request));
   EXPECT_EQ(reads, 1);
   EXPECT_TRUE(at::equal(first, again));
   const auto frames = std::get<Frames>(read_clip(picture, request));
   EXPECT_TRUE(at::equal(first, codec.encode(frames)));
   request.width = 16;
-  EXPECT_EQ(std::get<at::Tensor>(embedder.latent("hash", media, request)).size(3), 4);
+  EXPECT_EQ(std::get<at::Tensor>(embedder.posterior("hash", media, request)).size(3), 4);
   EXPECT_EQ(reads, 2);
 }
 
@@ -191,11 +192,11 @@ TEST_F(EmbedderTest, FailuresAreReturnedAndNotKept) {
   const MediaBytes missing = [] {
     return std::variant<std::vector<uint8_t>, ReadFailure>(ReadFailure{"gone"});
   };
-  EXPECT_EQ(std::get<ReadFailure>(embedder.latent("a", missing, request)).reason, "gone");
+  EXPECT_EQ(std::get<ReadFailure>(embedder.posterior("a", missing, request)).reason, "gone");
   const MediaBytes broken = [] {
     return std::variant<std::vector<uint8_t>, ReadFailure>(std::vector<uint8_t>{1, 2, 3});
   };
-  EXPECT_TRUE(std::holds_alternative<ReadFailure>(embedder.latent("a", broken, request)));
+  EXPECT_TRUE(std::holds_alternative<ReadFailure>(embedder.posterior("a", broken, request)));
   EXPECT_EQ(embedder.cache_stats().stored, 0);
 }
 

@@ -17,7 +17,7 @@ inline constexpr Shape kTinyShape{5, 16, 24};
 inline TrainedModel tiny_model(uint64_t seed, const std::string& predict = "velocity") {
   TrainedModel model;
   model.codec_config = {.kind = "haar", .spatial = 4, .temporal = 4, .drop = 2};
-  model.codec = std::make_unique<Codec>(model.codec_config);
+  model.codec = make_codec(model.codec_config);
   model.text_config = {.kind = "minilm", .weights = "auto", .length = 7};
   model.text_config.weights =
       find_text_weights(model.text_config, {std::string(PENDULUM_SOURCE_DIR) + "/.venv"});

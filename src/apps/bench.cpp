@@ -48,10 +48,10 @@ void bench_step(const StepOptions& options) {
   const int batch = options.batch > 0      ? options.batch
                     : found->batch.empty() ? 1
                                            : found->batch.at(heaviest_source(*found));
-  const Codec codec(config.codec);
-  const LatentShape grid = codec.latent_shape(found->shape);
+  const std::unique_ptr<Codec> codec = make_codec(config.codec);
+  const LatentShape grid = codec->latent_shape(found->shape);
   const int text_dim = text_width(config.text);
-  const WanConfig wan = wan_config(config.model, codec.channels(), text_dim);
+  const WanConfig wan = wan_config(config.model, codec->channels(), text_dim);
   VideoTransformer model(wan, config.run.seed);
   model.to(machine.device());
   model.set_compute(machine.compute_type());
@@ -59,7 +59,7 @@ void bench_step(const StepOptions& options) {
       parse_activation_checkpointing(config.model.activation_checkpointing));
   Optimizer optimizer(model.parameters(), parse_optimizer_kind(config.optim.kind), false);
 
-  const std::vector<int64_t> shape{batch, codec.channels(), grid.frames, grid.height, grid.width};
+  const std::vector<int64_t> shape{batch, codec->channels(), grid.frames, grid.height, grid.width};
   const auto random = [&](at::IntArrayRef sizes, uint64_t key) {
     return random_tensor(sizes, key).to(machine.device());
   };
@@ -77,7 +77,7 @@ void bench_step(const StepOptions& options) {
     if (step >= 2) seconds.push_back(seconds_now() - start);
   }
   const double typical = median(seconds);
-  const double flops = batch * training_flops(geometry(config, wan), found->shape);
+  const double flops = batch * training_flops(geometry(config, *codec, wan), found->shape);
   if (!options.json) {
     fmt::print("{}: {:.1f} ms per step of {} samples, {:.2f} steps/s, {:.1f} GFLOP/s{}\n",
                found->name, typical * 1e3, batch, 1 / typical, flops / typical * 1e-9,
@@ -91,7 +91,7 @@ void bench_step(const StepOptions& options) {
                             {"steps_per_second", 1 / typical},
                             {"gflops", flops / typical * 1e-9},
                             {"batch", batch},
-                            {"latent", {codec.channels(), grid.frames, grid.height, grid.width}},
+                            {"latent", {codec->channels(), grid.frames, grid.height, grid.width}},
                             {"text", {config.text.length, text_dim}},
                             {"threads", at::get_num_threads()},
                             {"model",

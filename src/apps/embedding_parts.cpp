@@ -14,29 +14,29 @@ std::unique_ptr<EmbeddingCache> open_cache(const Config& config) {
 }  // namespace
 
 EmbeddingParts::EmbeddingParts(const Config& config)
-    : codec(config.codec),
+    : codec(make_codec(config.codec)),
       text_encoder(config.text, find_text_weights(config.text, default_environments())),
       cache(open_cache(config)),
-      embedder(codec, text_encoder, cache.get()) {}
+      embedder(*codec, text_encoder, cache.get()) {}
 
 int text_width(const TextConfig& config) {
   return TextEncoder(config, find_text_weights(config, default_environments())).dim();
 }
 
 Geometry geometry(const Config& config, const EmbeddingParts& parts) {
-  return geometry(config,
-                  wan_config(config.model, parts.codec.channels(), parts.text_encoder.dim()));
+  return geometry(config, *parts.codec,
+                  wan_config(config.model, parts.codec->channels(), parts.text_encoder.dim()));
 }
 
-Geometry geometry(const Config& config, const WanConfig& wan) {
+Geometry geometry(const Config& config, const Codec& codec, const WanConfig& wan) {
   return {.layers = wan.layers,
           .width = wan.heads * wan.head_dim,
           .ffn_dim = wan.ffn_dim,
           .freq_dim = wan.freq_dim,
           .text_length = config.text.length,
           .text_dim = wan.text_dim,
-          .spatial = config.codec.spatial,
-          .temporal = config.codec.temporal,
+          .spatial = codec.spatial(),
+          .temporal = codec.temporal(),
           .patch = wan.patch,
           .channels = wan.in_channels,
           .cross_attn_norm = wan.cross_attn_norm,

@@ -16,7 +16,7 @@ namespace pendulum {
 struct EmbeddingParts {
   explicit EmbeddingParts(const Config& config);
 
-  Codec codec;
+  std::unique_ptr<Codec> codec;
   TextEncoder text_encoder;
   std::unique_ptr<EmbeddingCache> cache;  // null where embed.cache is off
   Embedder embedder;
@@ -27,6 +27,6 @@ int text_width(const TextConfig& config);
 
 // What the plan's cost model needs to know of model, codec and text encoder.
 Geometry geometry(const Config& config, const EmbeddingParts& parts);
-Geometry geometry(const Config& config, const WanConfig& wan);
+Geometry geometry(const Config& config, const Codec& codec, const WanConfig& wan);
 
 }  // namespace pendulum

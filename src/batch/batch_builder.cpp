@@ -157,9 +157,10 @@ Batch BatchBuilder::build(const PlannedBatch& batch_plan) const {
                             .ordinal = planned.ordinal,
                             .entry = planned.entry};
     const uint64_t caption = draw(Purpose::caption_choice, plan_.seed, bucket.uid, planned.ordinal);
+    const uint64_t latent = draw(Purpose::posterior, plan_.seed, bucket.uid, planned.ordinal);
     for (int64_t entry = planned.entry;;) {
       consumed.sample = bucket.entries[entry];
-      auto embedded = embedder_.embed(source.data, consumed.sample, request, caption);
+      auto embedded = embedder_.embed(source.data, consumed.sample, request, caption, latent);
       if (auto* good = std::get_if<Embedded>(&embedded)) {
         latents.push_back(std::move(good->latent));
         text_states.push_back(std::move(good->text));

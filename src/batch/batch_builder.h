@@ -43,7 +43,7 @@ struct ConsumedSample {
 // The samples of one group of one draw. B samples of one shape.
 struct Batch {
   int bucket = 0;      // index in the segment's buckets
-  at::Tensor latents;  // (B, C, F, h, w) fp32
+  at::Tensor latents;  // (B, C, F, h, w) fp32, drawn
   at::Tensor text;     // (B, L, D) fp32
   std::vector<SampleKey> keys;
   std::vector<ConsumedSample> consumed;

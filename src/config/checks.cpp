@@ -60,15 +60,7 @@ class Checks {
   }
 
   void codec_and_model() const {
-    const CodecConfig& codec = config_.codec;
-    if (!is_power_of_two(codec.spatial))
-      refuse("codec.spatial", "expected a power of two, found ", codec.spatial);
-    if (!is_power_of_two(codec.temporal))
-      refuse("codec.temporal", "expected a power of two, found ", codec.temporal);
-    if (codec.drop > std::log2(codec.spatial)) {
-      refuse("codec.drop", "expected at most ", std::log2(codec.spatial),
-             ", the bands of codec.spatial ", codec.spatial, ", found ", codec.drop);
-    }
+    config_.codec.kind == "wan" ? wan_codec() : haar_codec();
     const ModelConfig& model = config_.model;
     if (!model.patch.empty() && model.patch[0] != 1) {
       refuse("model.patch.0", "expected 1, found ", model.patch[0],
@@ -91,6 +83,44 @@ class Checks {
     if (config_.model.trainable != ModelConfig{}.trainable) {
       refuse("model.trainable", "the adapters alone train where lora.rank is set; leave it out");
     }
+  }
+
+  void haar_codec() const {
+    const auto [spatial, temporal] = factors();
+    if (!is_power_of_two(spatial))
+      refuse("codec.spatial", "expected a power of two, found ", spatial);
+    if (!is_power_of_two(temporal))
+      refuse("codec.temporal", "expected a power of two, found ", temporal);
+    if (config_.codec.drop > std::log2(spatial)) {
+      refuse("codec.drop", "expected at most ", std::log2(spatial), ", the bands of codec.spatial ",
+             spatial, ", found ", config_.codec.drop);
+    }
+    if (!config_.codec.weights.empty())
+      refuse("codec.weights", "codec.kind haar has none; leave the key out");
+  }
+
+  void wan_codec() const {
+    const CodecConfig& codec = config_.codec;
+    for (const auto& [key, value] :
+         {std::pair{"codec.spatial", codec.spatial}, std::pair{"codec.temporal", codec.temporal},
+          std::pair{"codec.drop", codec.drop}}) {
+      if (value != 0)
+        refuse(key, "found ", value,
+               ": codec.kind wan has what its weights say; leave the key out");
+    }
+    if (codec.weights.empty())
+      refuse("codec", "weights: missing, and required for codec.kind wan: path/to/vae");
+    if (codec.tile % 16 != 0)
+      refuse("codec.tile", "expected a multiple of 16 pixels, found ", codec.tile);
+  }
+
+  // (spatial, temporal) of the codec. Wan's follow from its weights, which are not read here; what
+  // all its variants have in common can be checked.
+  std::pair<int, int> factors() const {
+    const CodecConfig& codec = config_.codec;
+    if (codec.kind == "wan") return {8, 4};
+    return {codec.spatial == 0 ? kHaarFactor : codec.spatial,
+            codec.temporal == 0 ? kHaarFactor : codec.temporal};
   }
 
   // Exactly one of compute and steps in each stage; shares that sum to the whole.
@@ -163,7 +193,8 @@ class Checks {
 
   void shape(const StageConfig& stage) const {
     const Shape& shape = stage.shape;
-    const int temporal = std::max(4, config_.codec.temporal);
+    const auto [codec_spatial, codec_temporal] = factors();
+    const int temporal = std::max(4, codec_temporal);
     if ((shape.frames - 1) % temporal != 0) {
       refuse(at(stage, "shape.frames"), "expected ", temporal, "k+1 frames (1, ", temporal + 1,
              ", ", 2 * temporal + 1, ", ...), found ", shape.frames);
@@ -171,12 +202,11 @@ class Checks {
     const std::vector<int>& patch = config_.model.patch;
     const int patch_height = patch.empty() ? 2 : patch[1],
               patch_width = patch.empty() ? 2 : patch[2];
-    const int height = config_.codec.spatial * patch_height,
-              width = config_.codec.spatial * patch_width;
+    const int height = codec_spatial * patch_height, width = codec_spatial * patch_width;
     if (shape.height % height != 0 || shape.width % width != 0) {
       refuse(at(stage, "shape.size"), "expected height and width to be multiples of ", height,
-             " and ", width, " (codec.spatial ", config_.codec.spatial, " x patch ", patch_height,
-             "x", patch_width, "), found ", shape.height, "x", shape.width);
+             " and ", width, " (codec.spatial ", codec_spatial, " x patch ", patch_height, "x",
+             patch_width, "), found ", shape.height, "x", shape.width);
     }
   }
 

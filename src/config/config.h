@@ -70,11 +70,20 @@ struct LoraConfig {
   bool operator==(const LoraConfig&) const = default;
 };
 
+inline constexpr int kHaarFactor = 4;  // of space and time where none is given
+
 struct CodecConfig {
   std::string kind = "haar";
-  int spatial = 4;   // pixels per latent pixel, a power of two
-  int temporal = 4;  // frames per latent frame after the first, a power of two
+  // Of "haar". 0: kHaarFactor; "wan" takes no other number, its weights say what it has.
+  int spatial = 0;   // pixels per latent pixel, a power of two
+  int temporal = 0;  // frames per latent frame after the first, a power of two
   int drop = 0;      // finest spatial bands left out (lossy): 1 keeps what a 2x2 average keeps
+  // Of "wan".
+  std::string weights{};  // folder or file
+  bool sample = true;     // latents are drawn from the posterior; else its mean
+  int tile = 0;           // pixels; 0: frames are taken whole
+  std::string device = "auto";
+  std::string precision = "fp32";
 
   bool operator==(const CodecConfig&) const = default;
 };

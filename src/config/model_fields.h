@@ -73,24 +73,53 @@ template <class V>
 void fields(V& v, CodecConfig& c) {
   v(c.kind,
     {.key = "kind",
-     .choices = {"haar"},
-     .help =
-         "From frames to latents. `haar`: orthonormal space-time Haar transform, no training."});
+     .choices = {"haar", "wan"},
+     .help = "From frames to latents. `haar`: orthonormal space-time Haar transform, no training. "
+             "`wan`: the causal 3D VAE of Wan 2.1 (16 channels) or 2.2 (48)."});
   v(c.spatial, {.key = "spatial",
-                .range = between(1, 64),
+                .range = between(0, 64),
                 .unit = "pixels",
-                .help = "Edge of a latent pixel; a power of two."});
+                .help = "`haar`: edge of a latent pixel, a power of two; 0: 4. `wan`: what its "
+                        "weights have, 8 or 16; leave it out."});
   v(c.temporal,
     {.key = "temporal",
-     .range = between(1, 64),
+     .range = between(0, 64),
      .unit = "frames",
-     .help = "Frames in a latent frame after the first, which is one frame; a power of two."});
+     .help =
+         "`haar`: frames in a latent frame after the first, which is one frame; a power of two; "
+         "0: 4. `wan`: 4; leave it out."});
   v(c.drop,
     {.key = "drop",
      .range = at_least(0),
      .unit = "bands",
-     .help =
-         "Finest spatial bands left out, lossy: 1 keeps what the average of 2x2 pixels keeps."});
+     .help = "`haar`: finest spatial bands left out, lossy: 1 keeps what the average of 2x2 pixels "
+             "keeps."});
+  v(c.weights, {.key = "weights",
+                .quiet = true,
+                .help = "`wan`: published weights, a diffusers folder (of the VAE or the whole "
+                        "pipeline) or a safetensors file in diffusers' or the original names."});
+  v(c.sample, {.key = "sample",
+               .quiet = true,
+               .help = "`wan`: latents are drawn anew from the posterior whenever a sample is "
+                       "trained on, and normalised then; `false`: its mean, as Wan's own encode "
+                       "gives it."});
+  v(c.tile,
+    {.key = "tile",
+     .range = at_least(0),
+     .unit = "pixels",
+     .may_change = true,
+     .quiet = true,
+     .help = "`wan`: larger frames are computed in tiles with this edge and a margin beside "
+             "it, in less memory, with the same result; 0: whole."});
+  v(c.device, {.key = "device",
+               .choices = {"auto", "cpu", "cuda"},
+               .may_change = true,
+               .quiet = true,
+               .help = "`wan`: where it computes; `auto`: a GPU where there is one."});
+  v(c.precision, {.key = "precision",
+                  .choices = {"fp32", "bf16"},
+                  .quiet = true,
+                  .help = "`wan`: what it computes in on a GPU; on a CPU it is fp32."});
 }
 
 template <class V>

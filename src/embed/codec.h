@@ -1,15 +1,15 @@
-// Frames to latents and back.
+// Frames to latents and back: what every codec does, and the one place where a kind is chosen.
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
-#include <vector>
 
 #include "config/config.h"
 #include "core/shape.h"
 #include "data/frames.h"
-#include "embed/haar.h"
 
 namespace pendulum {
 
@@ -19,37 +19,41 @@ struct LatentShape {
   auto operator<=>(const LatentShape&) const = default;
 };
 
-// Kind "haar": the space-time Haar transform of haar.h. Thread-safe, without state.
+// Three forms, in the order in which training meets them:
+//   frames     RGB, temporal k + 1 of them
+//   posterior  (P, F, h, w): all that the frames determine, kept in the cache. Where a codec is a
+//              variational autoencoder, mean and log-variance, never a draw
+//   latent     (C, F, h, w): what the network is trained on and generates, drawn and normalised
+// Thread-safe.
 class Codec {
  public:
-  // ConfigError for another kind, factors that are no powers of two, or more levels dropped than
-  // there are.
-  explicit Codec(const CodecConfig& config);
+  virtual ~Codec() = default;
 
-  int channels() const { return layout_.channels(); }
+  virtual int channels() const = 0;  // C
+  virtual int spatial() const = 0;   // pixels per latent pixel
+  virtual int temporal() const = 0;  // frames per latent frame after the first, which is one frame
   // ConfigError where frames are not k temporal + 1 or a side is not a multiple of `spatial`.
   LatentShape latent_shape(Shape pixels) const;
 
-  // (C, F, h, w) fp32, scaled to a standard deviation near 0.5; pixels of [-1, 1] give a mean
-  // channel of the same range.
-  at::Tensor encode(const Frames& frames) const;
-  // Without drop the frames that were encoded, to the bit; with drop n their mean over 2^n x 2^n
-  // pixels. Values that no frame has are clamped.
-  Frames decode(const at::Tensor& latent) const;
+  // fp32, on the CPU.
+  virtual at::Tensor encode(const Frames& frames) const = 0;
+  // The latent that belongs to `key`: noise is a function of the key and of the element alone.
+  virtual at::Tensor latent(const at::Tensor& posterior, uint64_t key) const = 0;
+  virtual Frames decode(const at::Tensor& latent) const = 0;
 
-  // What each channel was multiplied with; decode divides by it.
-  std::vector<float> gains() const { return haar_gains(layout_); }
-  // False for the channels that are zero in the first latent frame whatever the clip: it holds one
-  // image, so there is no change in time.
-  std::vector<bool> first_frame_channels() const;
-
-  // Changes whenever the same frames would give other latents: "haar/s4/t4/d0/v1".
-  std::string key() const;
-  // kind, spatial, temporal, drop (a CodecConfig again), key, channels.
-  nlohmann::json describe() const;
-
- private:
-  HaarLayout layout_;
+  // Changes whenever the same frames would give another posterior, or a posterior another
+  // distribution of latents: "haar/s4/t4/d0/v1".
+  virtual std::string key() const = 0;
+  // kind, spatial, temporal, channels, key (that of the weights alone, whatever they are computed
+  // in), and what else its kind has.
+  virtual nlohmann::json describe() const = 0;
+  // Writes the weights it computes with into a folder of their own, which CodecConfig::weights may
+  // then name; does nothing for a codec without weights.
+  virtual void write_weights(const std::string& folder) const = 0;
 };
+
+// The codec that a configuration names. ConfigError where its settings contradict each other or its
+// weights, DataError for weights that cannot be read.
+std::unique_ptr<Codec> make_codec(const CodecConfig& config);
 
 }  // namespace pendulum

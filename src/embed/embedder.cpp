@@ -14,10 +14,10 @@ Embedder::Embedder(const Codec& codec, const TextEncoder& text_encoder, Embeddin
       memory_(cache ? nullptr : std::make_unique<EmbeddingCache>("", CacheLimits{})),
       cache_(cache ? cache : memory_.get()) {}
 
-std::variant<at::Tensor, ReadFailure> Embedder::latent(const std::string& sha256,
-                                                       const MediaBytes& media,
-                                                       const ClipRequest& request) const {
-  const std::string key = latent_key(sha256, request, codec_->key());
+std::variant<at::Tensor, ReadFailure> Embedder::posterior(const std::string& sha256,
+                                                          const MediaBytes& media,
+                                                          const ClipRequest& request) const {
+  const std::string key = posterior_key(sha256, request, codec_->key());
   if (auto cached = cache_->get(key)) return *std::move(cached);
   const auto bytes = media();
   if (const auto* failure = std::get_if<ReadFailure>(&bytes)) return *failure;
@@ -27,9 +27,9 @@ std::variant<at::Tensor, ReadFailure> Embedder::latent(const std::string& sha256
   check(frames.count == request.frames && frames.height == request.height &&
             frames.width == request.width,
         "frames as requested: ", frames.count, "x", frames.height, "x", frames.width);
-  at::Tensor latent = codec_->encode(frames);
-  cache_->put(key, latent);
-  return latent;
+  at::Tensor posterior = codec_->encode(frames);
+  cache_->put(key, posterior);
+  return posterior;
 }
 
 at::Tensor Embedder::text(const std::string& caption) const {
@@ -43,13 +43,14 @@ at::Tensor Embedder::text(const std::string& caption) const {
 
 std::variant<Embedded, ReadFailure> Embedder::embed(const PackedData& data, int64_t sample,
                                                     const ClipRequest& request,
-                                                    uint64_t caption_bits) const {
+                                                    uint64_t caption_bits,
+                                                    uint64_t latent_key) const {
   const Sample& known = data.sample(sample);
-  auto found = latent(
+  auto found = posterior(
       known.sha256, [&] { return data.media(sample); }, request);
   if (auto* failure = std::get_if<ReadFailure>(&found)) return std::move(*failure);
   const std::string& caption = known.captions[below(known.captions.size(), caption_bits)];
-  return Embedded{std::get<at::Tensor>(std::move(found)), text(caption)};
+  return Embedded{codec_->latent(std::get<at::Tensor>(found), latent_key), text(caption)};
 }
 
 }  // namespace pendulum

@@ -18,11 +18,11 @@
 namespace pendulum {
 
 struct Embedded {
-  at::Tensor latent;  // (C, F, h, w) fp32
+  at::Tensor latent;  // (C, F, h, w) fp32, drawn
   at::Tensor text;    // (L, D) fp32, zeros behind the caption
 };
 
-// Gives the encoded bytes of a sample; called only when its latent is not in the cache.
+// Gives the encoded bytes of a sample; called only when its posterior is not in the cache.
 using MediaBytes = std::function<std::variant<std::vector<uint8_t>, ReadFailure>()>;
 
 // Thread-safe. Tensors it returns may be shared: never write into them.
@@ -32,15 +32,18 @@ class Embedder {
   // again and again.
   Embedder(const Codec& codec, const TextEncoder& text_encoder, EmbeddingCache* cache);
 
-  // A sample with the caption that the bits choose among its captions (0: the first). ReadFailure
-  // where its media cannot be had or decoded.
+  // A sample with the caption that the bits choose among its captions (0: the first), and the
+  // latent that belongs to latent_key among those its posterior allows. ReadFailure where its media
+  // cannot be had or decoded.
   std::variant<Embedded, ReadFailure> embed(const PackedData& data, int64_t sample,
-                                            const ClipRequest& request,
-                                            uint64_t caption_bits) const;
+                                            const ClipRequest& request, uint64_t caption_bits,
+                                            uint64_t latent_key) const;
 
-  // sha256: of the encoded bytes.
-  std::variant<at::Tensor, ReadFailure> latent(const std::string& sha256, const MediaBytes& media,
-                                               const ClipRequest& request) const;
+  // What the codec makes of a clip before anything is drawn: Codec::encode. sha256: of the encoded
+  // bytes.
+  std::variant<at::Tensor, ReadFailure> posterior(const std::string& sha256,
+                                                  const MediaBytes& media,
+                                                  const ClipRequest& request) const;
   at::Tensor text(const std::string& caption) const;
 
   const Codec& codec() const { return *codec_; }

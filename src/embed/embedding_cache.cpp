@@ -42,8 +42,8 @@ void remove_stale(const fs::path& path) {
 
 }  // namespace
 
-std::string latent_key(std::string_view source_sha256, const ClipRequest& request,
-                       std::string_view codec) {
+std::string posterior_key(std::string_view source_sha256, const ClipRequest& request,
+                          std::string_view codec) {
   return sha256(fmt::format("latent\n{}\n{}\n{} {} {}x{}\n{}", source_sha256, kReaderVersion,
                             request.frames, request.fps, request.height, request.width, codec));
 }

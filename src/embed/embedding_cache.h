@@ -20,8 +20,8 @@ namespace pendulum {
 
 // Whatever decides a tensor's values is in its key. source_sha256: of the encoded bytes; codec:
 // Codec::key(); encoder: TextEncoder::key().
-std::string latent_key(std::string_view source_sha256, const ClipRequest& request,
-                       std::string_view codec);
+std::string posterior_key(std::string_view source_sha256, const ClipRequest& request,
+                          std::string_view codec);
 std::string text_key(std::string_view caption, std::string_view encoder);
 
 struct CacheLimits {

@@ -65,7 +65,7 @@ TrainedModel model_of(const CheckpointContents& contents, bool is_raw) {
   const bool is_average = !is_raw && contents.tensors.contains("ema");
   TrainedModel model;
   model.codec_config = config.codec;
-  model.codec = std::make_unique<Codec>(config.codec);
+  model.codec = make_codec(config.codec);
   model.text_config = config.text;
   model.text_config.weights = find_text_weights(config.text, default_environments());
   model.text_encoder = std::make_unique<TextEncoder>(model.text_config, model.text_config.weights);

@@ -21,6 +21,7 @@ namespace fs = std::filesystem;
 
 constexpr char kTransformerConfig[] = "transformer/config.json";
 constexpr char kTransformerWeights[] = "transformer/diffusion_pytorch_model.safetensors";
+constexpr char kCodecFolder[] = "vae";
 constexpr char kTextFolder[] = "text_encoder";
 
 // Removes a folder that was not given its name.
@@ -79,6 +80,7 @@ void write_parts(const TrainedModel& model, const fs::path& folder, const std::s
   write_safetensors((folder / kTransformerWeights).string(), stored_tensors(model, dtype),
                     {{"format", "pt"}});
   sync_folder((folder / "transformer").string());
+  model.codec->write_weights((folder / kCodecFolder).string());
   copy_text_encoder(model.text_config.weights, folder / kTextFolder);
   publish_text((folder / "README.md").string(), model_card(model, title));
   publish_text((folder / kRecordFile).string(), model_record(model, dtype).dump(2) + "\n");
@@ -191,10 +193,11 @@ TrainedModel load_export(const std::string& folder) {
   const std::string config_path = (base / kTransformerConfig).string();
   model.architecture = read_diffusers_config(read_json(config_path), config_path);
   model.transformer = load_transformer(model.architecture, (base / kTransformerWeights).string());
-  model.codec = std::make_unique<Codec>(model.codec_config);
+  if (model.codec_config.kind == "wan") model.codec_config.weights = (base / kCodecFolder).string();
+  model.codec = make_codec(model.codec_config);
   model.text_config.weights = (base / kTextFolder).string();
   model.text_encoder = std::make_unique<TextEncoder>(model.text_config, model.text_config.weights);
-  require_key(record, "codec", model.codec->key(), record_path);
+  require_key(record, "codec", model.codec->describe()["key"], record_path);
   require_key(record, "text_encoder", model.text_encoder->key(), record_path);
   return model;
 }

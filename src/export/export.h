@@ -1,5 +1,6 @@
 // The folder that leaves a run: a diffusers transformer and all else that `pendulum sample` needs.
 //   transformer/     config.json and diffusion_pytorch_model.safetensors, for from_pretrained
+//   vae/             the codec's weights, for from_pretrained; only of a codec that has some
 //   text_encoder/    weights and vocabulary
 //   pendulum.json    codec, text encoder, prediction, solver, training
 //   README.md        model card

@@ -118,9 +118,11 @@ TrainedModel read_model_record(const nlohmann::json& record, const std::string& 
   TrainedModel model;
   const Fields codec = fields.object("codec");
   model.codec_config.kind = codec.words("kind");
-  model.codec_config.spatial = codec.whole("spatial", 1);
-  model.codec_config.temporal = codec.whole("temporal", 1);
-  model.codec_config.drop = codec.whole("drop", 0);
+  if (model.codec_config.kind == "haar") {
+    model.codec_config.spatial = codec.whole("spatial", 1);
+    model.codec_config.temporal = codec.whole("temporal", 1);
+    model.codec_config.drop = codec.whole("drop", 0);
+  }
   model.text_config.kind = fields.object("text_encoder").words("kind");
   model.text_config.length = fields.object("text_encoder").whole("length", 1);
   model.text_config.weights.clear();

@@ -36,13 +36,13 @@ Generator TrainedModel::generator() const {
 }
 
 void TrainedModel::check_shape(const Shape& wanted) const {
-  const int temporal = codec_config.temporal;
+  const int temporal = codec->temporal();
   if (wanted.frames < 1 || (wanted.frames - 1) % temporal != 0) {
     throw ConfigError(text(wanted.frames, " frames: the codec takes ", temporal, "k + 1, such as ",
                            temporal + 1));
   }
-  const int height = codec_config.spatial * architecture.patch[1];
-  const int width = codec_config.spatial * architecture.patch[2];
+  const int height = codec->spatial() * architecture.patch[1];
+  const int width = codec->spatial() * architecture.patch[2];
   if (wanted.height < 1 || wanted.width < 1 || wanted.height % height != 0 ||
       wanted.width % width != 0) {
     throw ConfigError(text("size ", wanted.height, "x", wanted.width,

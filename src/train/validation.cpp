@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "core/hash.h"
+#include "core/random.h"
 
 namespace pendulum {
 namespace {
@@ -57,11 +58,13 @@ ValidationLoss Validation::measure(const StageConfig& stage, const FlowMatching&
         std::vector<at::Tensor> latents, text;
         std::vector<SampleKey> keys;
         for (size_t i = begin; i < std::min(samples.size(), begin + kBatch); ++i) {
-          auto embedded = embedder_.embed(source.data, samples[i], request, 0);
+          const uint64_t id = hash_name(source.data.sample(samples[i]).id);
+          auto embedded =
+              embedder_.embed(source.data, samples[i], request, 0, draw(Purpose::posterior, id));
           if (!std::holds_alternative<Embedded>(embedded)) continue;
           latents.push_back(std::get<Embedded>(embedded).latent);
           text.push_back(std::get<Embedded>(embedded).text);
-          keys.push_back({hash_name(source.data.sample(samples[i]).id), 0});
+          keys.push_back({id, 0});
         }
         if (keys.empty()) continue;
         const at::Tensor latents_bcfhw = at::stack(latents).to(device),
