@@ -98,8 +98,9 @@ struct Parts {
         Communicator* members = nullptr)
       : config(c),
         codec(make_codec(config.codec)),
-        text(config.text, find_text_weights(config.text, default_environments())),
-        embedder(*codec, text, nullptr),
+        text(
+            make_text_encoder(config.text, find_text_weights(config.text, default_environments()))),
+        embedder(*codec, *text, nullptr),
         sources(open_sources(config)),
         plan(make_plan(config, catalogues(sources, config), geometry)),
         alone(single_communicator()),
@@ -108,7 +109,7 @@ struct Parts {
 
   const Config config;
   const std::unique_ptr<Codec> codec;
-  const TextEncoder text;
+  const std::unique_ptr<TextEncoder> text;
   const Embedder embedder;
   const Sources sources;
   const Plan plan;

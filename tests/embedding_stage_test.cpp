@@ -164,7 +164,7 @@ std::vector<uint8_t> picture_bytes(const std::string& name) {
 class EmbedderTest : public testing::Test {
  protected:
   HaarCodec codec{CodecConfig{}};
-  TextEncoder text_encoder{{"minilm", "auto", 12}, find_text_weights({}, default_environments())};
+  MiniLmEncoder text_encoder{{"minilm", "auto", 12}, find_text_weights({}, default_environments())};
   EmbeddingCache cache{"", CacheLimits{}};
   Embedder embedder{codec, text_encoder, &cache};
   ClipRequest request{.frames = 1, .fps = 8, .height = 16, .width = 32};

@@ -12,7 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "embed/text_encoder.h"
+#include "embed/minilm_encoder.h"
 #include "safetensors/safetensors.h"
 
 namespace pendulum {
@@ -22,8 +22,8 @@ namespace fs = std::filesystem;
 
 std::string weights() { return find_text_weights({}, default_environments()); }
 
-const TextEncoder& encoder() {
-  static const TextEncoder instance({"minilm", "auto", 16}, weights());
+const MiniLmEncoder& encoder() {
+  static const MiniLmEncoder instance({"minilm", "auto", 16}, weights());
   return instance;
 }
 
@@ -196,16 +196,16 @@ TEST(TextEncoder, ACaptionsStatesDependOnNothingElse) {
 }
 
 TEST(TextEncoder, KeyFollowsContentAndLength) {
-  const TextEncoder longer({"minilm", "auto", 17}, weights());
+  const MiniLmEncoder longer({"minilm", "auto", 17}, weights());
   EXPECT_NE(longer.key(), encoder().key());
-  EXPECT_EQ(TextEncoder({"minilm", "auto", 16}, weights()).key(), encoder().key());
+  EXPECT_EQ(MiniLmEncoder({"minilm", "auto", 16}, weights()).key(), encoder().key());
   EXPECT_EQ(encoder().describe()["length"], 16);
 }
 
 TEST(TextEncoder, RefusesWhatItCannotDo) {
-  EXPECT_THROW(TextEncoder({"umt5", "auto", 16}, weights()), ConfigError);
-  EXPECT_THROW(TextEncoder({"minilm", "auto", 513}, weights()), ConfigError);
-  EXPECT_THROW(TextEncoder({"minilm", "auto", 1}, weights()), ConfigError);
+  EXPECT_THROW(make_text_encoder({"bert", "auto", 16}, weights()), ConfigError);
+  EXPECT_THROW(make_text_encoder({"minilm", "auto", 513}, weights()), ConfigError);
+  EXPECT_THROW(make_text_encoder({"minilm", "auto", 1}, weights()), ConfigError);
 }
 
 TEST(TextEncoder, SaysWhereItLooked) {
@@ -223,7 +223,7 @@ TEST(TextEncoder, SaysWhereItLooked) {
 
 // Reads a JSON list of captions, writes their padded states.
 int encode_file(char** arguments) {
-  const TextEncoder text_encoder({"minilm", arguments[1], std::stoi(arguments[4])}, arguments[1]);
+  const MiniLmEncoder text_encoder({"minilm", arguments[1], std::stoi(arguments[4])}, arguments[1]);
   std::ifstream in(arguments[2]);
   const auto captions = nlohmann::json::parse(in).get<std::vector<std::string>>();
   write_safetensors(arguments[3], {{"states", text_encoder.encode(captions)}});

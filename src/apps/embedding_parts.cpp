@@ -11,21 +11,23 @@ std::unique_ptr<EmbeddingCache> open_cache(const Config& config) {
   return std::make_unique<EmbeddingCache>(folder, config.embed);
 }
 
+std::unique_ptr<TextEncoder> open_text_encoder(const TextConfig& config) {
+  return make_text_encoder(config, find_text_weights(config, default_environments()));
+}
+
 }  // namespace
 
 EmbeddingParts::EmbeddingParts(const Config& config)
     : codec(make_codec(config.codec)),
-      text_encoder(config.text, find_text_weights(config.text, default_environments())),
+      text_encoder(open_text_encoder(config.text)),
       cache(open_cache(config)),
-      embedder(*codec, text_encoder, cache.get()) {}
+      embedder(*codec, *text_encoder, cache.get()) {}
 
-int text_width(const TextConfig& config) {
-  return TextEncoder(config, find_text_weights(config, default_environments())).dim();
-}
+int text_width(const TextConfig& config) { return open_text_encoder(config)->dim(); }
 
 Geometry geometry(const Config& config, const EmbeddingParts& parts) {
   return geometry(config, *parts.codec,
-                  wan_config(config.model, parts.codec->channels(), parts.text_encoder.dim()));
+                  wan_config(config.model, parts.codec->channels(), parts.text_encoder->dim()));
 }
 
 Geometry geometry(const Config& config, const Codec& codec, const WanConfig& wan) {

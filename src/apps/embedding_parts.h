@@ -17,7 +17,7 @@ struct EmbeddingParts {
   explicit EmbeddingParts(const Config& config);
 
   std::unique_ptr<Codec> codec;
-  TextEncoder text_encoder;
+  std::unique_ptr<TextEncoder> text_encoder;
   std::unique_ptr<EmbeddingCache> cache;  // null where embed.cache is off
   Embedder embedder;
 };

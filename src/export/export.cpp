@@ -63,13 +63,14 @@ NamedTensors stored_tensors(const TrainedModel& model, at::ScalarType dtype) {
   return tensors;
 }
 
-void copy_text_encoder(const fs::path& from, const fs::path& folder) {
-  fs::create_directories(folder);
-  for (const char* file : kTextEncoderFiles) {
-    publish_file((folder / file).string(),
-                 [&](const std::string& temporary) { fs::copy_file(from / file, temporary); });
+void copy_text_encoder(const TextEncoder& text_encoder, const fs::path& folder) {
+  for (const TakenFile& file : text_encoder.files()) {
+    const fs::path place = folder / file.name;
+    fs::create_directories(place.parent_path());
+    publish_file(place.string(),
+                 [&](const std::string& temporary) { fs::copy_file(file.path, temporary); });
+    sync_folder(place.parent_path().string());
   }
-  sync_folder(folder.string());
 }
 
 void write_parts(const TrainedModel& model, const fs::path& folder, const std::string& title,
@@ -81,7 +82,7 @@ void write_parts(const TrainedModel& model, const fs::path& folder, const std::s
                     {{"format", "pt"}});
   sync_folder((folder / "transformer").string());
   model.codec->write_weights((folder / kCodecFolder).string());
-  copy_text_encoder(model.text_config.weights, folder / kTextFolder);
+  copy_text_encoder(*model.text_encoder, folder);
   publish_text((folder / "README.md").string(), model_card(model, title));
   publish_text((folder / kRecordFile).string(), model_record(model, dtype).dump(2) + "\n");
   sync_folder(folder.string());
@@ -196,7 +197,7 @@ TrainedModel load_export(const std::string& folder) {
   if (model.codec_config.kind == "wan") model.codec_config.weights = (base / kCodecFolder).string();
   model.codec = make_codec(model.codec_config);
   model.text_config.weights = (base / kTextFolder).string();
-  model.text_encoder = std::make_unique<TextEncoder>(model.text_config, model.text_config.weights);
+  model.text_encoder = make_text_encoder(model.text_config, model.text_config.weights);
   require_key(record, "codec", model.codec->describe()["key"], record_path);
   require_key(record, "text_encoder", model.text_encoder->key(), record_path);
   return model;
