@@ -57,6 +57,19 @@ TEST(ConfigChecks, LengthsOfStages) {
                {"x.yaml:10: stages.2nd.name: expected a name"});
 }
 
+TEST(ConfigChecks, EncodersThatNeedWeights) {
+  expect_parts(parse_error(kSmall + "text: {kind: umt5}\n"),
+               {"text.weights: umt5 comes with no package"});
+  EXPECT_EQ(parse_error(kSmall + "text: {kind: umt5, weights: some/where, length: 512}\n"),
+            "no error");
+  expect_parts(parse_error(kSmall + "image: {kind: clip}\n"),
+               {"x.yaml:17: image.weights: missing, and required where image.kind is clip"});
+  expect_parts(parse_error(kSmall + "image: {weights: some/where}\n"),
+               {"x.yaml:17: image.weights: image.kind is none"});
+  EXPECT_EQ(parse_error(kSmall + "image: {kind: clip, weights: some/where}\n"), "no error");
+  EXPECT_EQ(parse_config(kSmall).image.kind, "none");
+}
+
 TEST(ConfigChecks, ShapesCodecAndModel) {
   expect_parts(
       parse_error(with("frames: 9", "frames: 8")),

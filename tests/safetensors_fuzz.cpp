@@ -1,7 +1,8 @@
 // Feeds damaged files to the readers of safetensors, of their index and of a transformer's
 // config.json: each must be read or refused by a DataError. Built with AddressSanitizer, which ends
 // the program at any other access, and at any allocation above what its options allow.
-//   safetensors_fuzz INPUTS [FIRST]      inputs FIRST.. of each kind; each is a function of its number
+//   safetensors_fuzz INPUTS [FIRST]      inputs FIRST.. of each kind; each is a function of its
+//   number
 #include <ATen/ATen.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -125,8 +126,8 @@ std::string bytes_of(const std::string& path) {
 class MemoryFile {
  public:
   explicit MemoryFile(const std::string& bytes) : descriptor_(memfd_create("fuzz", 0)) {
-    if (descriptor_ < 0 || write(descriptor_, bytes.data(), bytes.size()) !=
-                               static_cast<ssize_t>(bytes.size()))
+    if (descriptor_ < 0 ||
+        write(descriptor_, bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size()))
       throw Error("memfd_create or write failed");
   }
   ~MemoryFile() { close(descriptor_); }
@@ -172,9 +173,11 @@ void fuzz(uint64_t inputs, uint64_t first) {
                      {"none", at::zeros({0, 5})}},
                     {{"format", "pt"}, {"note", "x"}});
   const std::string whole = bytes_of(shard);
-  const std::string index = nlohmann::json{
-      {"metadata", {{"total_size", 64}}},
-      {"weight_map", {{"a.weight", "part.safetensors"}, {"steps", "part.safetensors"}}}}.dump();
+  const std::string index =
+      nlohmann::json{
+          {"metadata", {{"total_size", 64}}},
+          {"weight_map", {{"a.weight", "part.safetensors"}, {"steps", "part.safetensors"}}}}
+          .dump();
   const std::string index_path = (folder / "m.safetensors.index.json").string();
   const std::string config = diffusers_config({.layers = 2,
                                                .heads = 2,

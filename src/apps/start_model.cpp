@@ -10,7 +10,7 @@ namespace pendulum {
 
 StartModel start_model(const Config& config, const EmbeddingParts& embedding) {
   const WanConfig wan =
-      wan_config(config.model, embedding.codec->channels(), embedding.text_encoder.dim());
+      wan_config(config.model, embedding.codec->channels(), embedding.text_encoder->dim());
   if (config.model.import.empty()) return {{wan, config.run.seed}, ""};
   StartModel start{{wan, std::nullopt}, ""};
   PretrainedTransformer::open(config.model.import).load_into(start.model);

@@ -96,6 +96,13 @@ struct TextConfig {
   bool operator==(const TextConfig&) const = default;
 };
 
+struct ImageConfig {
+  std::string kind = "none";
+  std::string weights{};  // a folder or a safetensors file; empty with kind none
+
+  bool operator==(const ImageConfig&) const = default;
+};
+
 struct RightsConfig {
   std::vector<std::string> allow{};
   double max_unreadable = 0.01;  // share of a source's draws
@@ -188,6 +195,7 @@ struct Config {
   LoraConfig lora{};
   CodecConfig codec{};
   TextConfig text{};
+  ImageConfig image{};
   RightsConfig rights{};
   EmbedConfig embed{};
   GenerateConfig generate{};

@@ -104,6 +104,7 @@ void fields(V& v, Config& c) {
   v(c.lora, {.key = "lora", .help = "Low-rank adapters in place of training all weights."});
   v(c.codec, {.key = "codec", .help = "From frames to latents and back."});
   v(c.text, {.key = "text", .help = "From captions to text states."});
+  v(c.image, {.key = "image", .help = "From a first frame to image states."});
   v(c.rights, {.key = "rights", .required = true, .help = "What may be trained on."});
   v(c.embed,
     {.key = "embed", .may_change = true, .help = "Decoding and embedding ahead of the trainer."});

@@ -125,16 +125,31 @@ void fields(V& v, CodecConfig& c) {
 template <class V>
 void fields(V& v, TextConfig& c) {
   v(c.kind, {.key = "kind",
-             .choices = {"minilm"},
-             .help = "Text encoder. `minilm`: all-MiniLM-L6, 384 wide."});
-  v(c.weights, {.key = "weights",
-                .pattern = kSomething,
-                .pattern_words = kSomethingWords,
-                .help = "Folder of its weights; `auto`: where scripts/setup put them."});
+             .choices = {"minilm", "umt5"},
+             .help = "Text encoder. `minilm`: all-MiniLM-L6, 384 wide. `umt5`: UMT5, Wan 2.x's, "
+                     "4096 wide in its published size."});
+  v(c.weights,
+    {.key = "weights",
+     .pattern = kSomething,
+     .pattern_words = kSomethingWords,
+     .help = "Folder of its weights; `auto`: where scripts/setup put MiniLM's. `umt5`: a "
+             "diffusers folder with text_encoder/ and tokenizer/, one folder with all "
+             "of it, or a safetensors file in transformers' or Wan's original names."});
   v(c.length, {.key = "length",
                .range = between(1, 512),
                .unit = "tokens",
-               .help = "Captions are cut or padded with zeros to this."});
+               .help = "Captions are cut or padded with zeros to this (Wan 2.x: 512)."});
+}
+
+template <class V>
+void fields(V& v, ImageConfig& c) {
+  v(c.kind, {.key = "kind",
+             .choices = {"none", "clip"},
+             .help = "Image encoder. `clip`: CLIP's vision transformer, ViT-H/14 in Wan 2.1's "
+                     "image-to-video models."});
+  v(c.weights, {.key = "weights",
+                .help = "Folder (image_encoder/ of a diffusers folder, or that folder) or "
+                        "safetensors file of its weights; needed with `clip`."});
 }
 
 template <class V>
