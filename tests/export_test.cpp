@@ -13,7 +13,9 @@
 #include "checkpoint/checkpoint.h"
 #include "core/error.h"
 #include "export/model_record.h"
+#include "export/single_file.h"
 #include "model/diffusers_config.h"
+#include "model/pretrained.h"
 #include "safetensors/safetensors.h"
 #include "tiny_model.h"
 
@@ -69,6 +71,71 @@ class ExportTest : public testing::Test {
   std::string base_, folder_;
 };
 TrainedModel* ExportTest::model_ = nullptr;
+
+TEST_F(ExportTest, ShardsComeBackToTheBit) {
+  write_export(*model_, folder_, at::kFloat, false, 20'000);
+  int shards = 0;
+  uint64_t largest = 0;
+  for (const auto& entry : fs::directory_iterator(folder_ + "/transformer")) {
+    if (entry.path().extension() != ".safetensors") continue;
+    ++shards;
+    EXPECT_TRUE(mentions(entry.path().filename().string(), "diffusion_pytorch_model-0000"));
+    largest = std::max<uint64_t>(largest, entry.file_size());
+  }
+  EXPECT_GE(shards, 3);
+  EXPECT_LE(largest, 20'000 + 4'000) << "tensors and a header";
+  const TrainedModel again = load_export(folder_);
+  for (size_t i = 0; i < model_->transformer->parameters().size(); ++i) {
+    EXPECT_TRUE(again.transformer->parameters()[i].second.equal(
+        model_->transformer->parameters()[i].second));
+  }
+}
+
+// One head of 128, and Wan's codec and text encoder by name: what ComfyUI takes for granted.
+TrainedModel comfy_model() {
+  TrainedModel model = tiny_model(6);
+  model.architecture.heads = 1;
+  model.architecture.head_dim = 128;
+  model.transformer = std::make_unique<VideoTransformer>(model.architecture, 6);
+  randomise(model.transformer->parameters(), 6);
+  model.codec_config.kind = "wan";
+  model.text_config.kind = "umt5";
+  return model;
+}
+
+TEST_F(ExportTest, OneFileInTheOriginalNames) {
+  const TrainedModel model = comfy_model();
+  const std::string file = write_single_file(model, folder_, at::kBFloat16, false);
+  EXPECT_EQ(file, folder_ + "/tiny.safetensors");
+  const auto tensors = read_safetensors(file);
+  EXPECT_TRUE(tensors.contains("blocks.1.self_attn.q.weight"));
+  EXPECT_TRUE(tensors.contains("head.modulation"));
+  EXPECT_EQ(tensors.size(), model.transformer->parameters().size());
+  VideoTransformer again(model.architecture, std::nullopt);
+  PretrainedTransformer::open(file).load_into(again);
+  for (size_t i = 0; i < again.parameters().size(); ++i) {
+    EXPECT_TRUE(again.parameters()[i].second.equal(
+        model.transformer->parameters()[i].second.to(at::kBFloat16).to(at::kFloat)));
+  }
+  EXPECT_TRUE(mentions(
+      message_of<ConfigError>([&] { write_single_file(model, folder_, at::kFloat, false); }),
+      "--force replaces it"));
+}
+
+TEST_F(ExportTest, OneFileOnlyOfWhatComfyUiRuns) {
+  const auto refusal = [&](const auto& change) {
+    TrainedModel model = comfy_model();
+    change(model);
+    return message_of<ConfigError>([&] { write_single_file(model, folder_, at::kFloat, false); });
+  };
+  EXPECT_TRUE(
+      mentions(refusal([](TrainedModel& m) { m.architecture.head_dim = 64; }), "heads of 128"));
+  EXPECT_TRUE(mentions(refusal([](TrainedModel& m) { m.codec_config.kind = "haar"; }), "haar"));
+  EXPECT_TRUE(mentions(refusal([](TrainedModel& m) { m.text_config.kind = "minilm"; }), "UMT5"));
+  EXPECT_TRUE(
+      mentions(refusal([](TrainedModel& m) { m.objective.predict = "x"; }), "clean latent"));
+  EXPECT_FALSE(fs::exists(folder_));
+}
 
 TEST_F(ExportTest, ComesBackToTheBit) {
   write_export(*model_, folder_, at::kFloat, false);

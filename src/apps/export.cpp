@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "export/adapter.h"
 #include "export/export.h"
+#include "export/single_file.h"
 
 namespace pendulum {
 namespace {
@@ -15,6 +16,7 @@ struct ExportOptions {
   std::string checkpoint, folder;
   std::string format = "diffusers";
   std::string dtype = "fp32";
+  double shard_gb = kShardBytes * 1e-9;
   bool is_adapter = false;
   bool is_raw = false;
   bool is_forced = false;
@@ -27,7 +29,7 @@ void run_export(const ExportOptions& options) {
     throw ConfigError(text("--dtype ", options.dtype, ": expected fp32 or bf16"));
   }
   const at::ScalarType dtype = options.dtype == "fp32" ? at::kFloat : at::kBFloat16;
-  const TrainedModel model = open_model(options.checkpoint, options.is_raw);
+  TrainedModel model = open_model(options.checkpoint, options.is_raw);
   const WeightLayout layout =
       options.format == "diffusers" ? WeightLayout::diffusers : WeightLayout::original;
   if (options.is_adapter) {
@@ -40,7 +42,14 @@ void run_export(const ExportOptions& options) {
     model.transformer->merge_adapters();
     info("adapters are merged into {}; --adapter writes them alone", model.provenance.base);
   }
-  write_export(model, options.folder, dtype, options.is_forced);
+  if (layout == WeightLayout::original) {
+    const std::string file = write_single_file(model, options.folder, dtype, options.is_forced);
+    info("{}: step {} of run {} ({}), written, read back and compared", file, model.provenance.step,
+         model.provenance.run, model.provenance.weights);
+    return;
+  }
+  write_export(model, options.folder, dtype, options.is_forced,
+               static_cast<uint64_t>(options.shard_gb * 1e9));
   info("{}: step {} of run {} ({}), written, reloaded and compared", options.folder,
        model.provenance.step, model.provenance.run, model.provenance.weights);
 }
@@ -49,13 +58,20 @@ void run_export(const ExportOptions& options) {
 
 void add_export(CLI::App& app) {
   auto options = std::make_shared<ExportOptions>();
-  CLI::App* command = app.add_subcommand("export", "write a trained model as a diffusers folder");
+  CLI::App* command =
+      app.add_subcommand("export", "write a trained model for other programs to load");
   command
       ->add_option("CHECKPOINT", options->checkpoint,
                    "a checkpoint, a run's folder, or an export to convert")
       ->required();
   command->add_option("DIR", options->folder, "the folder to write")->required();
-  command->add_option("--format", options->format, "diffusers")->capture_default_str();
+  command
+      ->add_option("--format", options->format,
+                   "diffusers, or comfyui: one file in the original names")
+      ->capture_default_str();
+  command->add_option("--shard-gb", options->shard_gb, "largest file of weights, for diffusers")
+      ->check(CLI::Range(1e-6, 1e6))
+      ->capture_default_str();
   command->add_option("--dtype", options->dtype, "fp32 or bf16")->capture_default_str();
   command->add_flag("--adapter", options->is_adapter,
                     "of a run with `lora`: the adapters alone, not merged into their base model");

@@ -12,7 +12,7 @@
 #include "export/model_card.h"
 #include "export/model_record.h"
 #include "model/diffusers_config.h"
-#include "safetensors/safetensors.h"
+#include "safetensors/sharded.h"
 
 namespace pendulum {
 namespace {
@@ -20,7 +20,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr char kTransformerConfig[] = "transformer/config.json";
-constexpr char kTransformerWeights[] = "transformer/diffusion_pytorch_model.safetensors";
+constexpr char kTransformerFolder[] = "transformer";
+constexpr char kTransformerStem[] = "diffusion_pytorch_model";
 constexpr char kCodecFolder[] = "vae";
 constexpr char kTextFolder[] = "text_encoder";
 
@@ -74,13 +75,13 @@ void copy_text_encoder(const TextEncoder& text_encoder, const fs::path& folder) 
 }
 
 void write_parts(const TrainedModel& model, const fs::path& folder, const std::string& title,
-                 at::ScalarType dtype) {
-  fs::create_directories(folder / "transformer");
+                 at::ScalarType dtype, uint64_t shard_bytes) {
+  fs::create_directories(folder / kTransformerFolder);
   publish_text((folder / kTransformerConfig).string(),
                diffusers_config(model.architecture).dump(2) + "\n");
-  write_safetensors((folder / kTransformerWeights).string(), stored_tensors(model, dtype),
-                    {{"format", "pt"}});
-  sync_folder((folder / "transformer").string());
+  write_sharded_safetensors((folder / kTransformerFolder).string(), kTransformerStem,
+                            stored_tensors(model, dtype), shard_bytes, {{"format", "pt"}});
+  sync_folder((folder / kTransformerFolder).string());
   model.codec->write_weights((folder / kCodecFolder).string());
   copy_text_encoder(*model.text_encoder, folder);
   publish_text((folder / "README.md").string(), model_card(model, title));
@@ -157,7 +158,7 @@ void put_in_place(const fs::path& temporary, const fs::path& folder) {
 }  // namespace
 
 void write_export(const TrainedModel& model, const std::string& folder, at::ScalarType dtype,
-                  bool is_forced) {
+                  bool is_forced, uint64_t shard_bytes) {
   check(dtype == at::kFloat || dtype == at::kBFloat16, "an export in fp32 or bf16",
         at::toString(dtype));
   fs::path target = fs::absolute(folder).lexically_normal();
@@ -169,7 +170,7 @@ void write_export(const TrainedModel& model, const std::string& folder, at::Scal
     fs::create_directories(target.parent_path());
     fs::remove_all(unfinished.path);
     fs::create_directory(unfinished.path);
-    write_parts(model, unfinished.path, target.filename().string(), dtype);
+    write_parts(model, unfinished.path, target.filename().string(), dtype, shard_bytes);
     compare(model, load_export(unfinished.path.string()), target.string(), dtype);
     require_free(target, is_forced);  // again: writing took its time
     put_in_place(unfinished.path, target);
@@ -193,7 +194,7 @@ TrainedModel load_export(const std::string& folder) {
   TrainedModel model = read_model_record(record, record_path);
   const std::string config_path = (base / kTransformerConfig).string();
   model.architecture = read_diffusers_config(read_json(config_path), config_path);
-  model.transformer = load_transformer(model.architecture, (base / kTransformerWeights).string());
+  model.transformer = load_transformer(model.architecture, (base / kTransformerFolder).string());
   if (model.codec_config.kind == "wan") model.codec_config.weights = (base / kCodecFolder).string();
   model.codec = make_codec(model.codec_config);
   model.text_config.weights = (base / kTextFolder).string();

@@ -1,5 +1,7 @@
 // The folder that leaves a run: a diffusers transformer and all else that `pendulum sample` needs.
-//   transformer/     config.json and diffusion_pytorch_model.safetensors, for from_pretrained
+//   transformer/     config.json and diffusion_pytorch_model.safetensors, or shards of it with
+//   their
+//                    index, for from_pretrained
 //   vae/             the codec's weights, for from_pretrained; only of a codec that has some
 //   text_encoder/    weights and vocabulary
 //   pendulum.json    codec, text encoder, prediction, solver, training
@@ -13,12 +15,15 @@
 
 namespace pendulum {
 
+// As diffusers splits weights by itself.
+inline constexpr uint64_t kShardBytes = 10'000'000'000;
+
 // Writes `model` to `folder`, reloads it from there, compares every tensor bit by bit and one
 // forward pass, and only then gives the folder its name: what exists under that name is whole.
-// dtype: float or bfloat16. An existing folder is replaced only with `is_forced`, and only if it is
-// an export; ConfigError else.
+// dtype: float or bfloat16. shard_bytes: of a file of weights, at most. An existing folder is
+// replaced only with `is_forced`, and only if it is an export; ConfigError else.
 void write_export(const TrainedModel& model, const std::string& folder, at::ScalarType dtype,
-                  bool is_forced);
+                  bool is_forced, uint64_t shard_bytes = kShardBytes);
 
 // True where the folder holds a pendulum.json of this kind.
 bool is_export(const std::string& folder);

@@ -7,8 +7,7 @@
 
 #include "core/error.h"
 #include "export/export.h"
-#include "model/parameters.h"
-#include "safetensors/safetensors.h"
+#include "model/pretrained.h"
 
 namespace pendulum {
 
@@ -52,23 +51,9 @@ void TrainedModel::check_shape(const Shape& wanted) const {
 
 std::unique_ptr<VideoTransformer> load_transformer(const WanConfig& config,
                                                    const std::string& path) {
-  const SafetensorsFile file = SafetensorsFile::open(path);
-  const std::vector<ParameterSpec> specs = parameter_specs(config);
-  for (const ParameterSpec& spec : specs) {
-    if (!file.contains(spec.name))
-      throw DataError(text(path, ": the tensor ", spec.name, " is missing"));
-    const std::vector<int64_t>& shape = file.info(spec.name).shape;
-    if (shape != spec.shape) {
-      throw DataError(text(path, ": ", spec.name, " has the shape ", at::IntArrayRef(shape),
-                           ", expected ", at::IntArrayRef(spec.shape)));
-    }
-  }
-  if (file.names().size() > specs.size()) {
-    throw DataError(text(path, ": holds ", file.names().size(), " tensors, this transformer has ",
-                         specs.size()));
-  }
+  const PretrainedTransformer found = PretrainedTransformer::open(path);
   auto transformer = std::make_unique<VideoTransformer>(config, std::nullopt);
-  transformer->load(read_safetensors(path));
+  found.load_into(*transformer);
   return transformer;
 }
 

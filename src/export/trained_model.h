@@ -46,9 +46,8 @@ struct TrainedModel {
   void check_shape(const Shape& wanted) const;
 };
 
-// A transformer with the weights of a safetensors file, converted to fp32. DataError naming the
-// file and the tensor that is missing, left over or of another shape; nothing is allocated before
-// the shapes are known to fit.
+// A transformer with published or exported weights (model/pretrained.h), converted to fp32.
+// DataError naming the file and the tensor that is missing, left over or of another shape.
 std::unique_ptr<VideoTransformer> load_transformer(const WanConfig& config,
                                                    const std::string& path);
 

@@ -1,11 +1,15 @@
 // Opens the files that an index names.
 #include "safetensors/sharded.h"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/publish.h"
 
 namespace pendulum {
 namespace {
@@ -88,6 +92,37 @@ const SafetensorsFile& ShardedSafetensors::file(const std::string& name) const {
   const auto found = file_of_.find(name);
   if (found == file_of_.end()) throw DataError(text(path_, " has no tensor '", name, "'"));
   return files_[found->second];
+}
+
+void write_sharded_safetensors(const std::string& folder, const std::string& stem,
+                               const NamedTensors& tensors, uint64_t most_bytes,
+                               const std::map<std::string, std::string>& metadata) {
+  std::vector<NamedTensors> shards(1);
+  uint64_t total = 0, used = 0;
+  for (const auto& [name, tensor] : tensors) {
+    const uint64_t bytes = tensor.nbytes();
+    if (used > 0 && used + bytes > most_bytes) {
+      shards.emplace_back();
+      used = 0;
+    }
+    shards.back().emplace_back(name, tensor);
+    used += bytes;
+    total += bytes;
+  }
+  const fs::path place(folder);
+  if (shards.size() == 1) {
+    write_safetensors((place / (stem + ".safetensors")).string(), tensors, metadata);
+    return;
+  }
+  json weight_map = json::object();
+  for (size_t i = 0; i < shards.size(); ++i) {
+    const std::string file =
+        fmt::format("{}-{:05}-of-{:05}.safetensors", stem, i + 1, shards.size());
+    write_safetensors((place / file).string(), shards[i], metadata);
+    for (const auto& [name, tensor] : shards[i]) weight_map[name] = file;
+  }
+  const json index{{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
+  publish_text((place / (stem + kIndexEnd)).string(), index.dump(2) + "\n");
 }
 
 }  // namespace pendulum

@@ -31,4 +31,12 @@ class ShardedSafetensors {
   std::map<std::string, size_t> file_of_;  // tensor -> place in files_
 };
 
+// Writes `folder`/`stem`.safetensors where the tensors fit into `most_bytes`, else
+// `stem`-00001-of-0000n.safetensors and so on, each at most so large unless one tensor alone is
+// larger, and the index that open() reads; in the given order. What was there under these names is
+// replaced.
+void write_sharded_safetensors(const std::string& folder, const std::string& stem,
+                               const NamedTensors& tensors, uint64_t most_bytes,
+                               const std::map<std::string, std::string>& metadata = {});
+
 }  // namespace pendulum
