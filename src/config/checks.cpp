@@ -122,128 +122,127 @@ class Checks {
     if (codec.kind == "wan") return {8, 4};
     return {codec.spatial == 0 ? kHaarFactor : codec.spatial,
             codec.temporal == 0 ? kHaarFactor : codec.temporal};
-    void encoders() const {
-      if (config_.text.kind == "umt5" && config_.text.weights == "auto") {
-        refuse("text.weights",
-               "umt5 comes with no package; name a diffusers folder or a safetensors file");
-      }
-      const ImageConfig& image = config_.image;
-      if (image.kind == "none" && !image.weights.empty())
-        refuse("image.weights", "image.kind is none, so that this would have no effect");
-      if (image.kind != "none" && image.weights.empty())
-        refuse("image.weights", "missing, and required where image.kind is ", image.kind);
-    }
+  }
 
-    // Exactly one of compute and steps in each stage; shares that sum to the whole.
-    void lengths() const {
-      double sum = 0;
-      size_t shares = 0;
-      for (const StageConfig& stage : config_.stages) {
-        const bool has_compute = stage.compute > 0, has_steps = stage.steps > 0;
-        const std::string path = "stages." + stage.name;
-        if (has_compute && has_steps)
-          refuse(at(stage, "steps"), "a stage has either compute or steps, found both");
-        if (!has_compute && !has_steps)
-          refuse(path, "a stage has either compute or steps, found neither");
-        sum += stage.compute;
-        shares += has_compute;
-      }
-      if (shares > 0 && config_.total_flops == 0) {
-        refuse(
-            "total_flops",
-            "missing, and required where stages have compute: for example total_flops: 20 TFLOP");
-      }
-      if (shares == 0 && config_.total_flops > 0) {
-        refuse("total_flops",
-               "no stage has compute, so that this would have no effect; leave it out");
-      }
-      const bool all = shares == config_.stages.size();
-      constexpr double kSlack = 1e-6;
-      if (all && !(std::abs(sum - 1) <= kSlack)) {
-        refuse("stages", "the stages' shares of compute sum to ", sum, ", expected 1");
-      }
-      if (!(sum <= 1 + kSlack))
-        refuse("stages", "the stages' shares of compute sum to ", sum, ", expected at most 1");
+  void encoders() const {
+    if (config_.text.kind == "umt5" && config_.text.weights == "auto") {
+      refuse("text.weights",
+             "umt5 comes with no package; name a diffusers folder or a safetensors file");
     }
+    const ImageConfig& image = config_.image;
+    if (image.kind == "none" && !image.weights.empty())
+      refuse("image.weights", "image.kind is none, so that this would have no effect");
+    if (image.kind != "none" && image.weights.empty())
+      refuse("image.weights", "missing, and required where image.kind is ", image.kind);
+  }
 
-    void sources(const StageConfig& stage) const {
-      const std::vector<std::string> known = keys_of(config_.sources);
-      double sum = 0;
-      for (const auto& [name, weight] : stage.sources) {
-        sum += weight;
-        if (config_.sources.contains(name)) continue;
-        refuse(at(stage, "sources." + name), "no such source", did_you_mean(name, known),
-               " (valid: ", listed(known), ")");
-      }
-      if (!(sum > 0)) refuse(at(stage, "sources"), "every weight is 0, expected one above 0");
+  // Exactly one of compute and steps in each stage; shares that sum to the whole.
+  void lengths() const {
+    double sum = 0;
+    size_t shares = 0;
+    for (const StageConfig& stage : config_.stages) {
+      const bool has_compute = stage.compute > 0, has_steps = stage.steps > 0;
+      const std::string path = "stages." + stage.name;
+      if (has_compute && has_steps)
+        refuse(at(stage, "steps"), "a stage has either compute or steps, found both");
+      if (!has_compute && !has_steps)
+        refuse(path, "a stage has either compute or steps, found neither");
+      sum += stage.compute;
+      shares += has_compute;
     }
+    if (shares > 0 && config_.total_flops == 0) {
+      refuse("total_flops",
+             "missing, and required where stages have compute: for example total_flops: 20 TFLOP");
+    }
+    if (shares == 0 && config_.total_flops > 0) {
+      refuse("total_flops",
+             "no stage has compute, so that this would have no effect; leave it out");
+    }
+    const bool all = shares == config_.stages.size();
+    constexpr double kSlack = 1e-6;
+    if (all && !(std::abs(sum - 1) <= kSlack)) {
+      refuse("stages", "the stages' shares of compute sum to ", sum, ", expected 1");
+    }
+    if (!(sum <= 1 + kSlack))
+      refuse("stages", "the stages' shares of compute sum to ", sum, ", expected at most 1");
+  }
 
-    void batches(const StageConfig& stage) const {
-      const std::vector<std::string> known = keys_of(stage.sources);
-      for (const auto& [key, entries] :
-           {std::pair{"batch", &stage.batch}, std::pair{"width", &stage.width}}) {
-        for (const auto& [name, number] : *entries) {
-          if (stage.sources.contains(name)) continue;
-          refuse(at(stage, text(key, ".", name)), "not a source of this stage",
-                 did_you_mean(name, known), " (valid: ", listed(known), ")");
-        }
-      }
-      for (const auto& [name, width] : stage.width) {
-        if (config_.mesh.slot % width != 0) {
-          refuse(at(stage, "width." + name), "expected a divisor of mesh.slot, ", config_.mesh.slot,
-                 ", found ", width);
-        }
-      }
-      if (config_.mesh.beat.is_set()) return;
-      for (const auto& [name, weight] : stage.sources) {
-        if (weight == 0 || stage.batch.contains(name)) continue;
-        refuse(at(stage, "batch." + name),
-               "missing, and required where mesh.beat is not set: for example batch: {", name,
-               ": 16}");
+  void sources(const StageConfig& stage) const {
+    const std::vector<std::string> known = keys_of(config_.sources);
+    double sum = 0;
+    for (const auto& [name, weight] : stage.sources) {
+      sum += weight;
+      if (config_.sources.contains(name)) continue;
+      refuse(at(stage, "sources." + name), "no such source", did_you_mean(name, known),
+             " (valid: ", listed(known), ")");
+    }
+    if (!(sum > 0)) refuse(at(stage, "sources"), "every weight is 0, expected one above 0");
+  }
+
+  void batches(const StageConfig& stage) const {
+    const std::vector<std::string> known = keys_of(stage.sources);
+    for (const auto& [key, entries] :
+         {std::pair{"batch", &stage.batch}, std::pair{"width", &stage.width}}) {
+      for (const auto& [name, number] : *entries) {
+        if (stage.sources.contains(name)) continue;
+        refuse(at(stage, text(key, ".", name)), "not a source of this stage",
+               did_you_mean(name, known), " (valid: ", listed(known), ")");
       }
     }
-
-    void shape(const StageConfig& stage) const {
-      const Shape& shape = stage.shape;
-      const auto [codec_spatial, codec_temporal] = factors();
-      const int temporal = std::max(4, codec_temporal);
-      if ((shape.frames - 1) % temporal != 0) {
-        refuse(at(stage, "shape.frames"), "expected ", temporal, "k+1 frames (1, ", temporal + 1,
-               ", ", 2 * temporal + 1, ", ...), found ", shape.frames);
-      }
-      const std::vector<int>& patch = config_.model.patch;
-      const int patch_height = patch.empty() ? 2 : patch[1],
-                patch_width = patch.empty() ? 2 : patch[2];
-      const int height = codec_spatial * patch_height, width = codec_spatial * patch_width;
-      if (shape.height % height != 0 || shape.width % width != 0) {
-        refuse(at(stage, "shape.size"), "expected height and width to be multiples of ", height,
-               " and ", width, " (codec.spatial ", codec_spatial, " x patch ", patch_height, "x",
-               patch_width, "), found ", shape.height, "x", shape.width);
+    for (const auto& [name, width] : stage.width) {
+      if (config_.mesh.slot % width != 0) {
+        refuse(at(stage, "width." + name), "expected a divisor of mesh.slot, ", config_.mesh.slot,
+               ", found ", width);
       }
     }
-
-    void objective(const ObjectiveConfig& objective, const std::string& path) const {
-      if (objective.per_token && !config_.model.per_token_time) {
-        refuse(path + ".per_token", "needs model.per_token_time: true");
-      }
+    if (config_.mesh.beat.is_set()) return;
+    for (const auto& [name, weight] : stage.sources) {
+      if (weight == 0 || stage.batch.contains(name)) continue;
+      refuse(at(stage, "batch." + name),
+             "missing, and required where mesh.beat is not set: for example batch: {", name,
+             ": 16}");
     }
+  }
 
-    // The optimiser's state is handed from stage to stage.
-    void optimizer(const StageConfig& stage) const {
-      if (stage.optim.kind != config_.optim.kind) {
-        refuse(at(stage, "optim.kind"), "expected ", config_.optim.kind,
-               ", the kind of the whole run, found ", stage.optim.kind);
-      }
+  void shape(const StageConfig& stage) const {
+    const Shape& shape = stage.shape;
+    const auto [codec_spatial, codec_temporal] = factors();
+    const int temporal = std::max(4, codec_temporal);
+    if ((shape.frames - 1) % temporal != 0) {
+      refuse(at(stage, "shape.frames"), "expected ", temporal, "k+1 frames (1, ", temporal + 1,
+             ", ", 2 * temporal + 1, ", ...), found ", shape.frames);
     }
+    const std::vector<int>& patch = config_.model.patch;
+    const int patch_height = patch.empty() ? 2 : patch[1],
+              patch_width = patch.empty() ? 2 : patch[2];
+    const int height = codec_spatial * patch_height, width = codec_spatial * patch_width;
+    if (shape.height % height != 0 || shape.width % width != 0) {
+      refuse(at(stage, "shape.size"), "expected height and width to be multiples of ", height,
+             " and ", width, " (codec.spatial ", codec_spatial, " x patch ", patch_height, "x",
+             patch_width, "), found ", shape.height, "x", shape.width);
+    }
+  }
 
-    const Config& config_;
-    const Value& root_;
-  };
+  void objective(const ObjectiveConfig& objective, const std::string& path) const {
+    if (objective.per_token && !config_.model.per_token_time) {
+      refuse(path + ".per_token", "needs model.per_token_time: true");
+    }
+  }
+
+  // The optimiser's state is handed from stage to stage.
+  void optimizer(const StageConfig& stage) const {
+    if (stage.optim.kind != config_.optim.kind) {
+      refuse(at(stage, "optim.kind"), "expected ", config_.optim.kind,
+             ", the kind of the whole run, found ", stage.optim.kind);
+    }
+  }
+
+  const Config& config_;
+  const Value& root_;
+};
 
 }  // namespace
 
-void check_config(const Config& config, const Value& root) {
-  Checks(config, root).all();
-}
+void check_config(const Config& config, const Value& root) { Checks(config, root).all(); }
 
 }  // namespace pendulum
