@@ -1,0 +1,136 @@
+// Pixels in and out, drawing and normalising around the VAE.
+#include "embed/wan_codec.h"
+
+#include <ATen/ATen.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/hash.h"
+#include "core/random.h"
+
+namespace pendulum {
+namespace {
+
+constexpr int kVersion = 1;  // raise it with every change of a posterior's values
+// A GPU wants more work at a time than a core's cache holds.
+constexpr int64_t kPixelsOnGpu = 1 << 19;
+
+WanVaeWeights open_weights(const CodecConfig& config) {
+  if (!std::filesystem::exists(config.weights)) {
+    throw ConfigError(text("codec.weights: ", config.weights, ": there is no such file or folder"));
+  }
+  return WanVaeWeights::open(config.weights);
+}
+
+WanVaeOptions options_of(const CodecConfig& config, const WanVaeConfig& vae) {
+  if (config.device == "cuda" && !at::hasCUDA())
+    throw ConfigError("codec.device is cuda: this machine or this build has no CUDA");
+  if (config.tile % vae.spatial() != 0) {
+    throw ConfigError(text("codec.tile is ", config.tile, ": the codec in ", config.weights,
+                           " takes multiples of ", vae.spatial()));
+  }
+  WanVaeOptions options;
+  options.tile = config.tile;
+  if (config.device == "cpu" || !at::hasCUDA()) return options;
+  options.device = at::Device(at::kCUDA, 0);
+  options.dtype = config.precision == "bf16" ? at::kBFloat16 : at::kFloat;
+  options.pixels_at_once = kPixelsOnGpu;
+  return options;
+}
+
+at::Tensor per_channel(const std::vector<double>& values) {
+  return at::tensor(values, at::kDouble).to(at::kFloat).view({-1, 1, 1, 1});
+}
+
+}  // namespace
+
+WanCodec::WanCodec(const CodecConfig& config) : WanCodec(config, open_weights(config)) {}
+
+WanCodec::WanCodec(const CodecConfig& config, const WanVaeWeights& weights)
+    : config_(config),
+      vae_config_(weights.config()),
+      mean_(per_channel(vae_config_.latents_mean)),
+      deviation_(per_channel(vae_config_.latents_std)),
+      vae_(weights, options_of(config, vae_config_)) {}
+
+at::Tensor WanCodec::encode(const Frames& frames) const {
+  const Shape shape{frames.count, frames.height, frames.width};
+  latent_shape(shape);  // throws for what the codec cannot divide
+  check(frames.rgb.size() == frames.count * frames.frame_bytes(),
+        "three bytes a pixel: ", frames.rgb.size());
+  // Only read through: ATen has no tensors of const memory.
+  const at::Tensor bytes = at::from_blob(const_cast<uint8_t*>(frames.rgb.data()),
+                                         {frames.count, frames.height, frames.width, 3}, at::kByte);
+  return vae_.encode(shape, [&](int64_t first, int64_t count, const FrameRegion& region) {
+    return bytes.narrow(0, first, count)
+        .narrow(1, region.y, region.height)
+        .narrow(2, region.x, region.width)
+        .to(at::kFloat)
+        .div_(255)
+        .mul_(2)
+        .sub_(1)
+        .permute({0, 3, 1, 2});
+  });
+}
+
+at::Tensor WanCodec::latent(const at::Tensor& posterior, uint64_t key) const {
+  check(posterior.dim() == 4 && posterior.size(0) == 2 * channels(),
+        "mean and log-variance: ", posterior.sizes());
+  const at::NoGradGuard no_grad;
+  at::Tensor z = posterior.narrow(0, 0, channels()).clone();
+  if (config_.sample) {
+    // Bounds as in diffusers' DiagonalGaussianDistribution.
+    const at::Tensor log_variance = posterior.narrow(0, channels(), channels()).clamp(-30, 20);
+    at::Tensor noise = at::empty(z.sizes(), at::kFloat);
+    fill_normal(noise.mutable_data_ptr<float>(), noise.numel(), key);
+    z.add_(noise.mul_((log_variance * 0.5).exp_()));
+  }
+  return z.sub_(mean_).div_(deviation_);
+}
+
+Frames WanCodec::decode(const at::Tensor& latent) const {
+  check(latent.dim() == 4 && latent.size(0) == channels() && latent.numel() > 0,
+        "a latent of (channels, frames, height, width): ", latent.sizes(), ", channels ",
+        channels());
+  const at::NoGradGuard no_grad;
+  const at::Tensor z = latent.detach().to(at::kCPU, at::kFloat) * deviation_ + mean_;
+  Frames frames((static_cast<int>(z.size(1)) - 1) * temporal() + 1,
+                static_cast<int>(z.size(2)) * spatial(), static_cast<int>(z.size(3)) * spatial());
+  const at::Tensor bytes =
+      at::from_blob(frames.rgb.data(), {frames.count, frames.height, frames.width, 3}, at::kByte);
+  vae_.decode(z, [&](int64_t first, const FrameRegion& region, const at::Tensor& pixels) {
+    const at::Tensor levels = (pixels * 0.5).add_(0.5).mul_(255).clamp_(0, 255).round_();
+    bytes.narrow(0, first, pixels.size(0))
+        .narrow(1, region.y, region.height)
+        .narrow(2, region.x, region.width)
+        .copy_(levels.nan_to_num_(0).permute({0, 2, 3, 1}));
+  });
+  return frames;
+}
+
+// What is computed in bf16 differs from what is not.
+std::string WanCodec::key() const {
+  const bool is_narrow = vae_.dtype() == at::kBFloat16;
+  return describe()["key"].get<std::string>() + (is_narrow ? "/bf16" : "");
+}
+
+nlohmann::json WanCodec::describe() const {
+  // The statistics are not among the weights.
+  const nlohmann::json statistics{vae_config_.latents_mean, vae_config_.latents_std};
+  return {{"kind", "wan"},
+          {"spatial", spatial()},
+          {"temporal", temporal()},
+          {"channels", channels()},
+          {"latents_mean", vae_config_.latents_mean},
+          {"latents_std", vae_config_.latents_std},
+          {"key",
+           text("wan/", sha256(vae_.content() + statistics.dump()).substr(0, 32), "/v", kVersion)}};
+}
+
+void WanCodec::write_weights(const std::string& folder) const {
+  WanVaeWeights::open(config_.weights).write_diffusers(folder, std::nullopt);
+}
+
+}  // namespace pendulum

@@ -1,0 +1,36 @@
+// RMS norm and SiLU: the kernel on a CPU, ATen elsewhere.
+#include "ops/rms_silu.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <cmath>
+
+#include "core/error.h"
+#include "kernels/rms_silu.h"
+#include "ops/launch.h"
+
+namespace pendulum {
+
+void rms_silu(const at::Tensor& out, const at::Tensor& x, const at::Tensor& gamma) {
+  const int64_t dim = x.size(-1);
+  check(out.sizes() == x.sizes() && out.is_contiguous() && x.is_contiguous() &&
+            gamma.numel() == dim && out.scalar_type() == x.scalar_type() &&
+            gamma.scalar_type() == x.scalar_type(),
+        "an output like the input and one weight per column, found ", out.sizes(), ", ", x.sizes(),
+        " and ", gamma.sizes());
+  if (implementation_for(x) == Implementation::twin) {
+    with_element(x, [&]<class T>(T) {
+      at::parallel_for(0, rows_of(x), row_grain(dim), [&](int64_t begin, int64_t end) {
+        kernels::rms_silu(pointer<T>(out), const_pointer<T>(x), const_pointer<T>(gamma), dim, begin,
+                          end);
+      });
+    });
+    return;
+  }
+  const at::Tensor wide = x.to(at::promote_types(x.scalar_type(), at::kFloat));
+  const at::Tensor length = wide.norm(2, -1, /*keepdim=*/true).clamp_min(1e-12);
+  at::Tensor(out).copy_(at::silu(wide / length * std::sqrt(static_cast<double>(dim)) * gamma));
+}
+
+}  // namespace pendulum
