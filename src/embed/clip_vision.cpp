@@ -1,0 +1,219 @@
+// Names and order of operations are those of transformers' modeling_clip.py.
+// T: tokens, H: heads, D: width of a head.
+#include "embed/clip_vision.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "core/error.h"
+#include "embed/stored_linear.h"
+
+namespace pendulum {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr const char* kPatches = "embeddings.patch_embedding.weight";
+constexpr const char* kPositions = "embeddings.position_embedding.weight";
+
+std::string layer_name(int64_t layer) { return text("encoder.layers.", layer, "."); }
+
+ClipVisionConfig read_config(const json& config, const std::string& path) {
+  if (!config.is_object()) throw DataError(text(path, ": is not a JSON object"));
+  if (config.value("model_type", json("clip_vision_model")) != "clip_vision_model") {
+    throw DataError(text(path, ": model_type is ", config["model_type"].dump(),
+                         "; expected clip_vision_model"));
+  }
+  const auto number = [&](const char* key) {
+    const json found = config.value(key, json());
+    if (!found.is_number_integer() || found.get<int64_t>() < 1 || found.get<int64_t>() > 1 << 20)
+      throw DataError(text(path, ": has no positive number '", key, "'"));
+    return found.get<int64_t>();
+  };
+  ClipVisionConfig out{.width = number("hidden_size"),
+                       .inner = number("intermediate_size"),
+                       .layers = number("num_hidden_layers"),
+                       .heads = number("num_attention_heads"),
+                       .image = number("image_size"),
+                       .patch = number("patch_size")};
+  // What transformers takes where the key is missing.
+  const json activation = config.value("hidden_act", json("quick_gelu")),
+             eps = config.value("layer_norm_eps", json(out.eps));
+  if (activation != "gelu" && activation != "quick_gelu") {
+    throw DataError(
+        text(path, ": hidden_act is ", activation.dump(), "; expected gelu or quick_gelu"));
+  }
+  if (!eps.is_number()) throw DataError(text(path, ": layer_norm_eps is no number"));
+  out.activation = activation.get<std::string>(), out.eps = eps.get<double>();
+  if (out.width % out.heads != 0 || out.patch > out.image) {
+    throw DataError(text(path, ": ", out.heads, " heads do not divide ", out.width,
+                         " channels, or a patch of ", out.patch, " is larger than the image"));
+  }
+  return out;
+}
+
+struct Expected {
+  std::string name;
+  std::vector<int64_t> shape;
+};
+
+std::vector<Expected> expected_tensors(const ClipVisionConfig& c) {
+  std::vector<Expected> out{{"embeddings.class_embedding", {c.width}},
+                            {kPatches, {c.width, 3, c.patch, c.patch}},
+                            {kPositions, {c.tokens(), c.width}}};
+  const auto affine = [&](const std::string& name, std::vector<int64_t> shape) {
+    out.push_back({name + ".weight", shape});
+    out.push_back({name + ".bias", {shape[0]}});
+  };
+  affine("pre_layrnorm", {c.width});  // so spelt in all published files
+  affine("post_layernorm", {c.width});
+  for (int64_t i = 0; i < c.layers; ++i) {
+    const std::string layer = layer_name(i);
+    for (const char* part : {"q_proj", "k_proj", "v_proj", "out_proj"})
+      affine(layer + "self_attn." + part, {c.width, c.width});
+    affine(layer + "layer_norm1", {c.width});
+    affine(layer + "layer_norm2", {c.width});
+    affine(layer + "mlp.fc1", {c.inner, c.width});
+    affine(layer + "mlp.fc2", {c.width, c.inner});
+  }
+  return out;
+}
+
+ShardedSafetensors open_tensors(const std::string& path) {
+  if (!fs::exists(path)) throw DataError(text(path, ": there is no such file or folder"));
+  return ShardedSafetensors::open(path);
+}
+
+}  // namespace
+
+ClipVision::ClipVision(const std::string& path) : tensors_(open_tensors(path)) {
+  prefix_ = tensors_.contains(text("vision_model.", kPatches)) ? "vision_model." : "";
+  if (!tensors_.contains(prefix_ + kPatches)) {
+    throw DataError(text(tensors_.path(),
+                         ": the tensors are not named as a CLIP vision model's: there is no ",
+                         kPatches));
+  }
+  const fs::path config = fs::path(path) / "config.json";
+  if (fs::is_directory(path) && fs::exists(config)) {
+    config_path_ = config.string();
+    std::ifstream file(config);
+    config_ = read_config(json::parse(file, nullptr, false), config_path_);
+  } else {
+    config_ = config_from_shapes();
+  }
+  take_tensors();
+}
+
+const std::vector<int64_t>& ClipVision::shape_of(const std::string& name, size_t dimensions) const {
+  const std::string theirs = prefix_ + name;
+  if (!tensors_.contains(theirs))
+    throw DataError(text(tensors_.path(), ": the tensor ", theirs, " is missing"));
+  const std::vector<int64_t>& shape = tensors_.info(theirs).shape;
+  if (shape.size() != dimensions) {
+    throw DataError(text(tensors_.path(), ": ", theirs, " has ", shape.size(),
+                         " dimensions, expected ", dimensions));
+  }
+  return shape;
+}
+
+ClipVisionConfig ClipVision::config_from_shapes() const {
+  const auto& patches = shape_of(kPatches, 4);
+  const int64_t positions = shape_of(kPositions, 2)[0];
+  ClipVisionConfig config{.width = patches[0],
+                          .inner = shape_of(layer_name(0) + "mlp.fc1.weight", 2)[0],
+                          .patch = patches[3]};
+  const auto edge =
+      std::lround(std::sqrt(static_cast<double>(std::max<int64_t>(positions - 1, 0))));
+  config.image = edge * config.patch;
+  while (tensors_.contains(prefix_ + layer_name(config.layers) + "mlp.fc1.weight")) ++config.layers;
+  if (edge < 1 || config.patch < 1 || config.width < 1 || config.width % config.heads != 0) {
+    throw DataError(text(tensors_.path(), ": ", positions, " positions and ", config.width,
+                         " channels are not those of a model with ", config.heads,
+                         " heads; a folder with config.json says how many there are"));
+  }
+  return config;
+}
+
+void ClipVision::take_tensors() {
+  std::set<std::string> surplus;
+  for (const std::string& name : tensors_.names()) surplus.insert(name);
+  for (const auto& [name, shape] : expected_tensors(config_)) {
+    const std::string theirs = prefix_ + name;
+    if (shape_of(name, shape.size()) != shape) {
+      throw DataError(text(tensors_.path(), ": ", theirs, " has the shape ",
+                           at::IntArrayRef(tensors_.info(theirs).shape), ", expected ",
+                           at::IntArrayRef(shape)));
+    }
+    if (!at::isFloatingType(tensors_.info(theirs).dtype)) {
+      throw DataError(text(tensors_.path(), ": ", theirs, " is of type ",
+                           at::toString(tensors_.info(theirs).dtype), "; expected floats"));
+    }
+    surplus.erase(theirs);
+  }
+  // The projection into the space shared with text, and a buffer of old versions.
+  surplus.erase("visual_projection.weight");
+  surplus.erase(prefix_ + "embeddings.position_ids");
+  if (!surplus.empty()) {
+    throw DataError(text(tensors_.path(), ": the tensor ", *surplus.begin(),
+                         " has no place in a CLIP vision model"));
+  }
+  for (const Expected& tensor : expected_tensors(config_))
+    weights_[tensor.name] = tensors_.map(prefix_ + tensor.name);
+}
+
+std::vector<std::string> ClipVision::paths() const {
+  std::vector<std::string> paths = tensors_.paths();
+  if (!config_path_.empty()) paths.insert(paths.begin(), config_path_);
+  return paths;
+}
+
+at::Tensor ClipVision::linear(const at::Tensor& x, const std::string& name) const {
+  return stored_linear(x, weight(name + ".weight")) + weight(name + ".bias").to(at::kFloat);
+}
+
+at::Tensor ClipVision::normalize(const at::Tensor& x, const std::string& name) const {
+  return at::layer_norm(x, {config_.width}, weight(name + ".weight").to(at::kFloat),
+                        weight(name + ".bias").to(at::kFloat), config_.eps);
+}
+
+at::Tensor ClipVision::attention(const at::Tensor& x, const std::string& name) const {
+  const int64_t tokens = x.size(0);
+  const auto by_head = [&](const char* part) {  // (1, H, T, D)
+    return linear(x, name + part)
+        .view({1, tokens, config_.heads, config_.width / config_.heads})
+        .transpose(1, 2);
+  };
+  const at::Tensor mixed =
+      at::scaled_dot_product_attention(by_head("q_proj"), by_head("k_proj"), by_head("v_proj"));
+  return linear(mixed.transpose(1, 2).reshape({tokens, config_.width}), name + "out_proj");
+}
+
+at::Tensor ClipVision::penultimate(const at::Tensor& pixels) const {
+  check(pixels.sizes() == at::IntArrayRef({3, config_.image, config_.image}),
+        "pixels of (3, image, image): ", pixels.sizes());
+  const at::NoGradGuard no_grad;
+  const at::Tensor patches = at::conv2d(pixels.unsqueeze(0), weight(kPatches).to(at::kFloat), {},
+                                        config_.patch);  // (1, width, n, n)
+  const at::Tensor first = weight("embeddings.class_embedding").to(at::kFloat).unsqueeze(0);
+  at::Tensor x = at::cat({first, patches.flatten(2).squeeze(0).t()}) +
+                 weight(kPositions).to(at::kFloat);  // (T, width)
+  x = normalize(x, "pre_layrnorm");
+  for (int64_t i = 0; i + 1 < config_.layers; ++i) {
+    const std::string layer = layer_name(i);
+    x = x + attention(normalize(x, layer + "layer_norm1"), layer + "self_attn.");
+    const at::Tensor up = linear(normalize(x, layer + "layer_norm2"), layer + "mlp.fc1");
+    const at::Tensor inner =
+        config_.activation == "gelu" ? at::gelu(up) : up * at::sigmoid(up * 1.702);
+    x = x + linear(inner, layer + "mlp.fc2");
+  }
+  return x;
+}
+
+}  // namespace pendulum

@@ -1,0 +1,225 @@
+// One table for the original layout, and what a set of weights must hold.
+#include "embed/umt5_weights.h"
+
+#include <ATen/ATen.h>
+
+#include <array>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
+
+#include "core/error.h"
+
+namespace pendulum {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr const char* kEmbedding = "shared.weight";
+constexpr const char* kTiedEmbedding = "encoder.embed_tokens.weight";  // the same under two names
+constexpr const char* kTokenizer = "spiece_model";
+
+// What stands in transformers' name, and what in that of Wan's t5.py.
+constexpr std::array<std::pair<const char*, const char*>, 8> kOriginal{{
+    {"encoder.block.", "blocks."},
+    {".layer.0.SelfAttention.relative_attention_bias.", ".pos_embedding.embedding."},
+    {".layer.0.SelfAttention.", ".attn."},
+    {".layer.0.layer_norm.", ".norm1."},
+    {".layer.1.layer_norm.", ".norm2."},
+    {".layer.1.DenseReluDense.wi_0.", ".ffn.gate.0."},
+    {".layer.1.DenseReluDense.wi_1.", ".ffn.fc1."},
+    {".layer.1.DenseReluDense.wo.", ".ffn.fc2."},
+}};
+
+std::string original_name(std::string name) {
+  if (name == kEmbedding) return "token_embedding.weight";
+  if (name == "encoder.final_layer_norm.weight") return "norm.weight";
+  for (const auto& [transformers, original] : kOriginal) {
+    const size_t at = name.find(transformers);
+    if (at != std::string::npos) name.replace(at, std::string(transformers).size(), original);
+  }
+  return name;
+}
+
+struct Expected {
+  std::string name;
+  std::vector<int64_t> shape;
+};
+
+// Every tensor of such an encoder, by transformers' name.
+std::vector<Expected> expected_tensors(const Umt5Config& c) {
+  const int64_t all_heads = c.heads * c.head_width;
+  std::vector<Expected> out{{kEmbedding, {c.vocabulary, c.width}},
+                            {"encoder.final_layer_norm.weight", {c.width}}};
+  for (int64_t i = 0; i < c.layers; ++i) {
+    const std::string block = text("encoder.block.", i, ".layer.");
+    const std::string attention = block + "0.SelfAttention.", mlp = block + "1.DenseReluDense.";
+    out.push_back({block + "0.layer_norm.weight", {c.width}});
+    for (const char* part : {"q", "k", "v"})
+      out.push_back({attention + part + ".weight", {all_heads, c.width}});
+    out.push_back({attention + "o.weight", {c.width, all_heads}});
+    out.push_back({attention + "relative_attention_bias.weight", {c.buckets, c.heads}});
+    out.push_back({block + "1.layer_norm.weight", {c.width}});
+    out.push_back({mlp + "wi_0.weight", {c.inner, c.width}});
+    out.push_back({mlp + "wi_1.weight", {c.inner, c.width}});
+    out.push_back({mlp + "wo.weight", {c.width, c.inner}});
+  }
+  return out;
+}
+
+// What is not computed with here: integers, booleans, 8-bit floats with scales of their own.
+bool is_supported(at::ScalarType type) {
+  return type == at::kFloat || type == at::kBFloat16 || type == at::kHalf;
+}
+
+}  // namespace
+
+Umt5Config read_umt5_config(const json& config, const std::string& name) {
+  if (!config.is_object()) throw DataError(text(name, ": is not a JSON object"));
+  const auto require = [&](const char* key, const char* expected) {
+    const json found = config.value(key, json(expected));
+    if (found != expected) {
+      throw DataError(text(name, ": ", key, " is ", found.dump(), "; this encoder has ", expected));
+    }
+  };
+  require("model_type", "umt5");
+  require("feed_forward_proj", "gated-gelu");
+  const auto number = [&](const char* key, int64_t fallback) {
+    const json found = config.value(key, json(fallback));
+    if (!found.is_number_integer() || found.get<int64_t>() < 1 || found.get<int64_t>() > 1 << 30)
+      throw DataError(text(name, ": has no positive number '", key, "'"));
+    return found.get<int64_t>();
+  };
+  Umt5Config out{.vocabulary = number("vocab_size", 0),
+                 .width = number("d_model", 0),
+                 .heads = number("num_heads", 0),
+                 .head_width = number("d_kv", 0),
+                 .inner = number("d_ff", 0),
+                 .layers = number("num_layers", 0)};
+  out.buckets = number("relative_attention_num_buckets", out.buckets);
+  out.max_distance = number("relative_attention_max_distance", out.max_distance);
+  const json eps = config.value("layer_norm_epsilon", json(out.eps));
+  if (!eps.is_number()) throw DataError(text(name, ": layer_norm_epsilon is no number"));
+  out.eps = eps.get<double>();
+  if (out.buckets < 4 || out.buckets / 4 >= out.max_distance) {
+    throw DataError(text(name, ": ", out.buckets, " buckets do not cover relative positions up to ",
+                         out.max_distance));
+  }
+  return out;
+}
+
+std::string Umt5Weights::name_in_file(const std::string& name) const {
+  if (is_original_) return original_name(name);
+  return name == kEmbedding && !tensors_.contains(kEmbedding) ? kTiedEmbedding : name;
+}
+
+Umt5Weights Umt5Weights::open(const std::string& path) {
+  if (!fs::exists(path)) throw DataError(text(path, ": there is no such file or folder"));
+  Umt5Weights weights(ShardedSafetensors::open(path));
+  const ShardedSafetensors& tensors = weights.tensors_;
+  weights.is_original_ = tensors.contains(original_name(kEmbedding));
+  const std::string bias = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
+  for (const std::string& name : {weights.name_in_file(kEmbedding), weights.name_in_file(bias)}) {
+    if (!tensors.contains(name)) {
+      throw DataError(text(tensors.path(),
+                           ": the tensors are not named as a UMT5 encoder's: there is no ", name));
+    }
+  }
+  const fs::path config = fs::path(path) / "config.json";
+  if (fs::is_directory(path) && fs::exists(config)) {
+    weights.config_path_ = config.string();
+    std::ifstream file(config);
+    weights.config_ = read_umt5_config(json::parse(file, nullptr, false), weights.config_path_);
+  } else {
+    weights.config_ = weights.config_from_shapes();
+  }
+  weights.require_tensors();
+  return weights;
+}
+
+const std::vector<int64_t>& Umt5Weights::shape_of(const std::string& name,
+                                                  size_t dimensions) const {
+  const std::string theirs = name_in_file(name);
+  if (!tensors_.contains(theirs))
+    throw DataError(text(tensors_.path(), ": the tensor ", theirs, " is missing"));
+  const std::vector<int64_t>& shape = tensors_.info(theirs).shape;
+  if (shape.size() != dimensions) {
+    throw DataError(text(tensors_.path(), ": ", theirs, " has ", shape.size(),
+                         " dimensions, expected ", dimensions));
+  }
+  return shape;
+}
+
+Umt5Config Umt5Weights::config_from_shapes() const {
+  const std::string attention = "encoder.block.0.layer.0.SelfAttention.";
+  const auto& embedding = shape_of(kEmbedding, 2);
+  const auto& bias = shape_of(attention + "relative_attention_bias.weight", 2);
+  const int64_t all_heads = shape_of(attention + "q.weight", 2)[0];
+  Umt5Config config{.vocabulary = embedding[0],
+                    .width = embedding[1],
+                    .heads = bias[1],
+                    .inner = shape_of("encoder.block.0.layer.1.DenseReluDense.wi_0.weight", 2)[0],
+                    .buckets = bias[0]};
+  if (config.heads < 1 || all_heads % config.heads != 0 || config.buckets < 4) {
+    throw DataError(text(tensors_.path(), ": ", config.heads, " heads do not divide ", all_heads,
+                         " channels, or ", config.buckets, " buckets are too few"));
+  }
+  config.head_width = all_heads / config.heads;
+  while (tensors_.contains(
+      name_in_file(text("encoder.block.", config.layers, ".layer.0.SelfAttention.q.weight")))) {
+    ++config.layers;
+  }
+  return config;
+}
+
+void Umt5Weights::require_tensors() const {
+  std::set<std::string> surplus;
+  for (const std::string& name : tensors_.names()) surplus.insert(name);
+  for (const auto& [name, shape] : expected_tensors(config_)) {
+    const std::string theirs = name_in_file(name);
+    if (shape_of(name, shape.size()) != shape) {
+      throw DataError(text(tensors_.path(), ": ", theirs, " has the shape ",
+                           at::IntArrayRef(tensors_.info(theirs).shape), ", expected ",
+                           at::IntArrayRef(shape)));
+    }
+    if (!is_supported(tensors_.info(theirs).dtype)) {
+      throw DataError(text(tensors_.path(), ": ", theirs, " is of type ",
+                           at::toString(tensors_.info(theirs).dtype),
+                           "; expected float32, bfloat16 or float16"));
+    }
+    surplus.erase(theirs);
+  }
+  if (!is_original_) surplus.erase(kTiedEmbedding);
+  surplus.erase(kTokenizer);
+  if (!surplus.empty()) {
+    throw DataError(text(tensors_.path(), ": the tensor ", *surplus.begin(),
+                         " has no place in a UMT5 encoder"));
+  }
+}
+
+std::vector<std::string> Umt5Weights::names() const {
+  std::vector<std::string> names;
+  for (const Expected& tensor : expected_tensors(config_)) names.push_back(tensor.name);
+  return names;
+}
+
+at::Tensor Umt5Weights::map(const std::string& name) const {
+  return tensors_.map(name_in_file(name));
+}
+
+std::vector<std::string> Umt5Weights::paths() const {
+  std::vector<std::string> paths = tensors_.paths();
+  if (!config_path_.empty()) paths.insert(paths.begin(), config_path_);
+  return paths;
+}
+
+std::string Umt5Weights::embedded_tokenizer() const {
+  if (!tensors_.contains(kTokenizer)) return "";
+  const at::Tensor bytes = tensors_.load(kTokenizer);
+  return {static_cast<const char*>(bytes.data_ptr()), bytes.nbytes()};
+}
+
+}  // namespace pendulum
