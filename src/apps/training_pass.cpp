@@ -1,0 +1,44 @@
+// A pass over random samples.
+#include "apps/training_pass.h"
+
+#include <ATen/ATen.h>
+
+#include "model/config.h"
+#include "ops/random_tensor.h"
+
+namespace pendulum {
+
+TrainingPass::TrainingPass(const Config& config, const Machine& machine, const Geometry& geometry)
+    : geometry_(geometry),
+      device_(machine.device()),
+      model_(wan_config(config.model, geometry.channels, geometry.text_dim), config.run.seed) {
+  model_.to(device_);
+  model_.set_compute(machine.compute_type());
+  model_.set_activation_checkpointing(
+      parse_activation_checkpointing(config.model.activation_checkpointing));
+}
+
+const TrainingPass::Inputs& TrainingPass::inputs(const Shape& shape, int batch) {
+  const auto [found, is_new] = inputs_.try_emplace({shape, batch});
+  if (is_new) {
+    const Geometry& g = geometry_;
+    const auto random = [&](at::IntArrayRef sizes, uint64_t key) {
+      return random_tensor(sizes, key).to(device_);
+    };
+    found->second = {random({batch, g.channels, (shape.frames - 1) / g.temporal + 1,
+                             shape.height / g.spatial, shape.width / g.spatial},
+                            1),
+                     random({batch, g.text_length, g.text_dim}, 2),
+                     at::linspace(1, 999, batch).to(device_)};
+  }
+  return found->second;
+}
+
+void TrainingPass::run(const Shape& shape, int batch, SequenceGroup* group) {
+  const Inputs& in = inputs(shape, batch);
+  model_.forward(in.latents, in.time, in.words, group).to(at::kFloat).square().mean().backward();
+  // Reading a number waits for what the device does before it.
+  model_.parameters().front().second.grad().flatten()[0].item<float>();
+}
+
+}  // namespace pendulum
