@@ -1,0 +1,25 @@
+// Collectives on CUDA tensors by NCCL. Only in builds with PENDULUM_CUDA.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+
+#include "comm/communicator.h"
+
+namespace pendulum {
+
+class Watchdog;
+
+// `control` carries CPU tensors, barriers and NCCL's own start, and outlives what is returned; each
+// of its ranks has a GPU of its own, `device`. Collective.
+//
+// All calls of a process, in whichever group, are queued on one stream in the order in which they
+// are made, after what is queued on the caller's stream (the current one, if none is given). A wait
+// makes the current stream wait and returns at once; the watchdog ends the process where a call
+// does not finish in time or NCCL reports an error, after aborting NCCL. Reductions are an exchange
+// of parts, a sum in the order of the ranks (comm/reduction.h) and a gather: the same bits as over
+// MPI. What each rank has called is compared at every barrier and split.
+std::unique_ptr<Communicator> nccl_communicator(Communicator& control, at::Device device,
+                                                Watchdog& watchdog);
+
+}  // namespace pendulum

@@ -1,0 +1,59 @@
+// The NCCL communicator, really under mpirun, a GPU a rank. Skipped where there are fewer GPUs.
+#include <ATen/Context.h>
+#include <ATen/detail/CUDAHooksInterface.h>
+
+#include "attention_cases.h"
+#include "comm/nccl_communicator.h"
+#include "comm/staged_communicator.h"
+#include "comm/watchdog.h"
+#include "communicator_cases.h"
+#include "dist_support.h"
+
+namespace pendulum {
+namespace {
+
+class Nccl : public testing::Test {
+ protected:
+  void SetUp() override {
+    const int gpus = at::hasCUDA() ? at::detail::getCUDAHooks().getNumGPUs() : 0;
+    if (gpus < test_world().size()) GTEST_SKIP() << "no CUDA device for every rank";
+    device_ = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(test_world().rank()));
+    nccl_ = nccl_communicator(test_world(), device_, watchdog_);
+    // The cases make CPU tensors: over NCCL they travel as copies on the GPU.
+    staged_ = staged_communicator(*nccl_, device_);
+  }
+
+  Watchdog watchdog_{test_world().rank(), std::chrono::seconds(60)};
+  at::Device device_ = at::kCPU;
+  std::unique_ptr<Communicator> nccl_, staged_;
+};
+
+TEST_F(Nccl, Reductions) { check_reductions(*staged_); }
+TEST_F(Nccl, Movement) { check_movement(*staged_); }
+TEST_F(Nccl, Transposes) { check_transposes(*staged_); }
+TEST_F(Nccl, Overlap) { check_overlap(*staged_); }
+TEST_F(Nccl, Splits) { check_splits(*staged_); }
+
+TEST_F(Nccl, CpuTensorsGoOverMpi) { check_movement(*nccl_); }
+
+TEST_F(Nccl, OtherCallsAreNoticedAtABarrier) {
+  if (nccl_->size() == 1) return;
+  const at::Tensor x = at::zeros({4});
+  // The same exchange by MPI, and still another call.
+  if (nccl_->rank() == 0) {
+    nccl_->broadcast(x, 0).wait();
+  } else {
+    test_world().broadcast(x, 0).wait();
+  }
+  EXPECT_NE(failure_of([&] { nccl_->barrier(); }).find("other calls"), std::string::npos);
+}
+
+TEST_F(Nccl, AttentionEqualsOneRankInEveryLayout) {
+  check_all_layouts(*nccl_, {.heads = 24, .device = device_});
+  check_all_layouts(
+      *nccl_,
+      {.batch = 1, .tokens = 700, .head_dim = 128, .type = at::kBFloat16, .device = device_});
+}
+
+}  // namespace
+}  // namespace pendulum
