@@ -8,6 +8,7 @@ find_package(nlohmann_json REQUIRED)
 find_package(HDF5 REQUIRED COMPONENTS C)
 find_package(MPI REQUIRED COMPONENTS C)
 pkg_check_modules(FFMPEG REQUIRED IMPORTED_TARGET libavformat libavcodec libswscale libavutil)
+pkg_check_modules(SIMDJSON REQUIRED IMPORTED_TARGET simdjson)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 
 add_library(hdf5_c INTERFACE)
@@ -37,6 +38,14 @@ if(PENDULUM_CUDA)
     -Wl,--no-as-needed ${PENDULUM_TORCH}/lib/libtorch_cuda.so ${PENDULUM_TORCH}/lib/libc10_cuda.so
     -Wl,--as-needed CUDA::cudart)
   target_compile_definitions(torch INTERFACE PENDULUM_CUDA)
+
+  # NCCL and cuDNN: those that LibTorch's GPU half runs on, wheels beside it; cudnn-frontend's headers are a wheel too.
+  get_filename_component(site_packages ${PENDULUM_TORCH}/.. ABSOLUTE)
+  add_library(nccl INTERFACE)
+  target_include_directories(nccl SYSTEM INTERFACE ${site_packages}/nvidia/nccl/include)
+  target_link_libraries(nccl INTERFACE ${site_packages}/nvidia/nccl/lib/libnccl.so.2)
+  set(PENDULUM_CUDNN ${site_packages}/nvidia/cudnn CACHE PATH "cuDNN: the folder that holds include/ and lib/")
+  set(PENDULUM_CUDNN_FRONTEND ${site_packages}/include CACHE PATH "The folder that holds cudnn_frontend.h")
 endif()
 
 # fmt, header-only, the copy that LibTorch carries: two versions of fmt in one program break the one-definition rule.

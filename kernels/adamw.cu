@@ -1,5 +1,4 @@
-// AdamW and the sum of squares on a GPU. Tensors are handed to a kernel by value, as many as its
-// parameters hold.
+// AdamW and sums of squares over a list of tensors on a GPU: one launch, a block a chunk.
 #include <cmath>
 
 #include "kernels/adamw.h"
@@ -8,48 +7,84 @@
 namespace pendulum::kernels {
 namespace {
 
-constexpr int kTensorsPerLaunch = 48;  // 48 x 56 bytes: below the 4 KB of kernel parameters
-constexpr int64_t kChunk = 65536;      // elements a block works on
-
-// Blocks first[i] .. first[i + 1] - 1 belong to tensor i.
-struct Launch {
-  AdamWTensor<float> tensors[kTensorsPerLaunch];
-  int first[kTensorsPerLaunch + 1];
-  int num_tensors;
-};
-
 struct Factors {
   float scale, beta1, rest1, beta2, rest2, move, root, eps, rate, pull;
 };
 
-__global__ void adamw_kernel(const __grid_constant__ Launch launch, Factors f) {
-  int index = 0;
-  while (launch.first[index + 1] <= static_cast<int>(blockIdx.x)) ++index;
-  const AdamWTensor<float>& t = launch.tensors[index];
-  const int64_t begin = (static_cast<int64_t>(blockIdx.x) - launch.first[index]) * kChunk;
-  const int64_t end = min(t.count, begin + kChunk);
-  const float keep = 1.0F - f.rate * static_cast<float>(t.decay);
-  for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
-    const float g = t.gradient[i] * f.scale;
-    const float m = f.beta1 * t.first[i] + f.rest1 * g;
-    const float v = f.beta2 * t.second[i] + f.rest2 * g * g;
-    const float p = t.parameter[i] * keep - f.move * m / (sqrtf(v) * f.root + f.eps);
-    t.first[i] = m;
-    t.second[i] = v;
-    t.parameter[i] = p;
-    if (t.average != nullptr) t.average[i] += f.pull * (p - t.average[i]);
-  }
+// One element; `keep` is what weight decay leaves of the parameter.
+__device__ inline void update(float& p, float g, float& m, float& v, float keep, const Factors& f) {
+  g *= f.scale;
+  m = f.beta1 * m + f.rest1 * g;
+  v = f.beta2 * v + f.rest2 * g * g;
+  p = p * keep - f.move * m / (sqrtf(v) * f.root + f.eps);
 }
 
-__global__ void sum_of_squares_kernel(double* partial, const float* x, int64_t count) {
-  __shared__ double warps[kThreads / 32];
-  double sum = 0;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count;
-       i += step) {
-    const double value = static_cast<double>(x[i]);
-    sum += value * value;
+__device__ inline bool aligned(const void* pointer) {
+  return reinterpret_cast<uintptr_t>(pointer) % sizeof(float4) == 0;
+}
+
+__device__ inline void update_four(const AdamWTensor<float>& t, int64_t i, float keep,
+                                   const Factors& f) {
+  Four p = load_four(t.parameter + i);
+  const Four g = load_four(t.gradient + i);
+  Four m = load_four(t.first + i);
+  Four v = load_four(t.second + i);
+  for (int j = 0; j < 4; ++j) update(p.v[j], g.v[j], m.v[j], v.v[j], keep, f);
+  store_four(t.parameter + i, p);
+  store_four(t.first + i, m);
+  store_four(t.second + i, v);
+  if (t.average == nullptr) return;
+  Four a = load_four(t.average + i);
+  for (int j = 0; j < 4; ++j) a.v[j] += f.pull * (p.v[j] - a.v[j]);
+  store_four(t.average + i, a);
+}
+
+__device__ inline void update_one(const AdamWTensor<float>& t, int64_t i, float keep,
+                                  const Factors& f) {
+  float p = t.parameter[i];
+  float m = t.first[i];
+  float v = t.second[i];
+  update(p, t.gradient[i], m, v, keep, f);
+  t.parameter[i] = p;
+  t.first[i] = m;
+  t.second[i] = v;
+  if (t.average != nullptr) t.average[i] += f.pull * (p - t.average[i]);
+}
+
+__global__ void adamw_kernel(const AdamWTensor<float>* tensors, const Chunk* chunks, Factors f) {
+  const Chunk chunk = chunks[blockIdx.x];
+  const AdamWTensor<float> t = tensors[chunk.tensor];
+  const float keep = 1.0F - f.rate * static_cast<float>(t.decay);
+  int64_t begin = chunk.begin;
+  // Gradients may be slices of a larger tensor, at any element.
+  if (aligned(t.parameter) && aligned(t.gradient) && aligned(t.first) && aligned(t.second) &&
+      aligned(t.average)) {
+    const int64_t whole = begin + (chunk.end - begin) / 4 * 4;
+    for (int64_t i = begin + 4 * threadIdx.x; i < whole; i += 4 * blockDim.x)
+      update_four(t, i, keep, f);
+    begin = whole;
   }
+  for (int64_t i = begin + threadIdx.x; i < chunk.end; i += blockDim.x) update_one(t, i, keep, f);
+}
+
+__device__ inline double square(float x) { return static_cast<double>(x) * static_cast<double>(x); }
+
+__global__ void sum_of_squares_kernel(double* partial, const float* const* tensors,
+                                      const Chunk* chunks) {
+  __shared__ double warps[kThreads / 32];
+  const Chunk chunk = chunks[blockIdx.x];
+  const float* x = tensors[chunk.tensor];
+  double sum = 0;
+  int64_t begin = chunk.begin;
+  if (aligned(x)) {
+    const int64_t whole = begin + (chunk.end - begin) / 4 * 4;
+    for (int64_t i = begin + 4 * threadIdx.x; i < whole; i += 4 * blockDim.x) {
+      const Four a = load_four(x + i);
+      sum += square(a.v[0]) + square(a.v[1]) + square(a.v[2]) + square(a.v[3]);
+    }
+    begin = whole;
+  }
+  for (int64_t i = begin + threadIdx.x; i < chunk.end; i += blockDim.x) sum += square(x[i]);
   for (int lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(0xffffffff, sum, lanes);
   if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = sum;
   __syncthreads();
@@ -61,8 +96,9 @@ __global__ void sum_of_squares_kernel(double* partial, const float* x, int64_t c
 
 }  // namespace
 
-void adamw_cuda(const AdamWTensor<float>* tensors, int64_t num_tensors, const AdamWStep& step,
-                double scale, Stream stream) {
+void adamw_cuda(const AdamWTensor<float>* tensors, const Chunk* chunks, int64_t num_chunks,
+                const AdamWStep& step, double scale, Stream stream) {
+  if (num_chunks == 0) return;
   const double correction1 = 1 - std::pow(step.beta1, static_cast<double>(step.step));
   const double correction2 = 1 - std::pow(step.beta2, static_cast<double>(step.step));
   const Factors factors{static_cast<float>(scale),
@@ -75,22 +111,14 @@ void adamw_cuda(const AdamWTensor<float>* tensors, int64_t num_tensors, const Ad
                         static_cast<float>(step.eps),
                         static_cast<float>(step.rate),
                         static_cast<float>(1 - step.average_decay)};
-  for (int64_t done = 0; done < num_tensors;) {
-    Launch launch{};
-    int64_t blocks = 0;
-    while (done < num_tensors && launch.num_tensors < kTensorsPerLaunch) {
-      launch.tensors[launch.num_tensors] = tensors[done++];
-      blocks += (launch.tensors[launch.num_tensors].count + kChunk - 1) / kChunk;
-      launch.first[++launch.num_tensors] = static_cast<int>(blocks);
-    }
-    if (blocks == 0) continue;
-    adamw_kernel<<<blocks_for(blocks), kThreads, 0, stream>>>(launch, factors);
-    check_launch("adamw");
-  }
+  adamw_kernel<<<blocks_for(num_chunks), kThreads, 0, stream>>>(tensors, chunks, factors);
+  check_launch("adamw");
 }
 
-void sum_of_squares_cuda(double* partial, const float* x, int64_t count, Stream stream) {
-  sum_of_squares_kernel<<<kSumBlocks, kThreads, 0, stream>>>(partial, x, count);
+void sum_of_squares_cuda(double* partial, const float* const* tensors, const Chunk* chunks,
+                         int64_t num_chunks, Stream stream) {
+  if (num_chunks == 0) return;
+  sum_of_squares_kernel<<<blocks_for(num_chunks), kThreads, 0, stream>>>(partial, tensors, chunks);
   check_launch("sum_of_squares");
 }
 

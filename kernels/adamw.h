@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/chunks.h"
 #include "kernels/types.h"
 
 namespace pendulum::kernels {
@@ -42,13 +43,21 @@ void adamw(const AdamWTensor<T>& tensor, const AdamWStep& step, double scale, in
 template <class T>
 double sum_of_squares(const T* x, int64_t begin, int64_t end);
 
-// On a GPU: all tensors in a few launches.
-void adamw_cuda(const AdamWTensor<float>* tensors, int64_t num_tensors, const AdamWStep& step,
-                double scale, Stream stream);
+// For chunks begin..end of a list of tensors: each exactly as by itself.
+template <class T>
+void adamw(const AdamWTensor<T>* tensors, const Chunk* chunks, const AdamWStep& step, double scale,
+           int64_t begin, int64_t end);
 
-// partial[b] = the sum of x[i]^2 over the elements of block b, fp64; kSumBlocks numbers, whose sum
-// is the result. The order of additions is fixed.
-inline constexpr int64_t kSumBlocks = 512;
-void sum_of_squares_cuda(double* partial, const float* x, int64_t count, Stream stream);
+// partial[i] = the sum of squares of chunk i, for chunks begin..end.
+template <class T>
+void sum_of_squares(double* partial, const T* const* tensors, const Chunk* chunks, int64_t begin,
+                    int64_t end);
+
+// The same on a GPU, each in one launch, a block a chunk. The tables `tensors` and `chunks` lie in
+// the device's memory, and nothing is added across chunks: the order of additions is fixed.
+void adamw_cuda(const AdamWTensor<float>* tensors, const Chunk* chunks, int64_t num_chunks,
+                const AdamWStep& step, double scale, Stream stream);
+void sum_of_squares_cuda(double* partial, const float* const* tensors, const Chunk* chunks,
+                         int64_t num_chunks, Stream stream);
 
 }  // namespace pendulum::kernels

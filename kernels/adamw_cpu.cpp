@@ -54,9 +54,29 @@ double sum_of_squares(const T* x, int64_t begin, int64_t end) {
   return sum;
 }
 
+template <class T>
+void adamw(const AdamWTensor<T>* tensors, const Chunk* chunks, const AdamWStep& step, double scale,
+           int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end; ++i)
+    adamw(tensors[chunks[i].tensor], step, scale, chunks[i].begin, chunks[i].end);
+}
+
+template <class T>
+void sum_of_squares(double* partial, const T* const* tensors, const Chunk* chunks, int64_t begin,
+                    int64_t end) {
+  for (int64_t i = begin; i < end; ++i)
+    partial[i] = sum_of_squares(tensors[chunks[i].tensor], chunks[i].begin, chunks[i].end);
+}
+
 template void adamw(const AdamWTensor<float>&, const AdamWStep&, double, int64_t, int64_t);
 template void adamw(const AdamWTensor<double>&, const AdamWStep&, double, int64_t, int64_t);
+template void adamw(const AdamWTensor<float>*, const Chunk*, const AdamWStep&, double, int64_t,
+                    int64_t);
+template void adamw(const AdamWTensor<double>*, const Chunk*, const AdamWStep&, double, int64_t,
+                    int64_t);
 template double sum_of_squares(const float*, int64_t, int64_t);
 template double sum_of_squares(const double*, int64_t, int64_t);
+template void sum_of_squares(double*, const float* const*, const Chunk*, int64_t, int64_t);
+template void sum_of_squares(double*, const double* const*, const Chunk*, int64_t, int64_t);
 
 }  // namespace pendulum::kernels

@@ -1,8 +1,10 @@
-// Attention over few keys on the CPU: softmax(q k^T scale) v where one head's scores fit into the
-// cache. There is no CUDA version: GPUs have library kernels for it, and so have CPUs for many
-// keys.
+// Attention: softmax(q k^T scale) v. On the CPU for few keys, where one head's scores fit into the
+// cache; on a GPU over one block of keys added to others. For the rest there are library kernels:
+// PyTorch's, and cuDNN's (cudnn_attention.h).
 #pragma once
 #include <cstdint>
+
+#include "kernels/types.h"
 
 namespace pendulum::kernels {
 
@@ -41,5 +43,22 @@ void attention_backward(TokensView<T> dquery, TokensView<T> dkey, TokensView<T> 
                         int64_t begin, int64_t end);
 
 int64_t attention_scratch(const AttentionSizes& sizes);
+
+// What ring attention does at every step: the attention over these keys is added to what earlier
+// blocks of keys gave, in place. `merged` is the output and log_sum_exp its statistic as
+// attention() gives them, for all keys so far; a log-sum-exp of -infinity stands for none, and
+// merged is then not read. No part is rounded on the way.
+template <class T>
+void accumulate_attention(TokensView<T> merged, T* log_sum_exp, TokensView<const T> query,
+                          TokensView<const T> key, TokensView<const T> value, T* scratch,
+                          const AttentionSizes& sizes, int64_t begin, int64_t end);
+
+// The same on a GPU from Ampere on, for all heads: products in bf16, sums and `merged` in fp32.
+// Heads of 64 or 128 elements; rows begin at multiples of 16 bytes.
+bool accumulate_attention_takes(int64_t head_dim);
+void accumulate_attention_cuda(TokensView<float> merged, float* log_sum_exp,
+                               TokensView<const bf16> query, TokensView<const bf16> key,
+                               TokensView<const bf16> value, const AttentionSizes& sizes,
+                               Stream stream);
 
 }  // namespace pendulum::kernels

@@ -1,4 +1,4 @@
-// Attention over few keys on the CPU: blocks of queries against all keys of a head.
+// Attention on the CPU: blocks of queries against all keys of a head.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -61,7 +61,7 @@ T softmax(T* __restrict row, int64_t keys, T scale) {
 }  // namespace
 
 int64_t attention_scratch(const AttentionSizes& sizes) {
-  return 2 * (sizes.head_dim + kQueries) * padded(sizes.keys);
+  return 2 * (sizes.head_dim + kQueries) * padded(sizes.keys) + kQueries * sizes.head_dim;
 }
 
 template <class T>
@@ -85,6 +85,82 @@ void attention(TokensView<T> out, T* log_sum_exp, TokensView<const T> query,
             softmax(scores + i * width, s.keys, static_cast<T>(s.scale));
       small_product<T>(o.data + first * o.row, o.row, {scores, width, 1}, v.data, v.row, rows,
                        s.head_dim, s.keys, false);
+    }
+  }
+}
+
+namespace {
+
+// Scores become weights relative to e^reference in place; returns their sum.
+template <class T>
+T weights(T* __restrict row, int64_t keys, T scale, T reference) {
+  T sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t m = 0; m < keys; ++m) {
+    row[m] = exponential(row[m] * scale - reference);
+    sum += row[m];
+  }
+  return sum;
+}
+
+template <class T>
+T largest_of(const T* __restrict row, int64_t keys) {
+  T largest = std::numeric_limits<T>::lowest();
+#pragma omp simd reduction(max : largest)
+  for (int64_t m = 0; m < keys; ++m) largest = row[m] > largest ? row[m] : largest;
+  return largest;
+}
+
+// merged = merged * keep + part * take. Nothing is merged yet where keep is 0.
+template <class T>
+void mix(T* __restrict merged, const T* __restrict part, T keep, T take, int64_t count) {
+  if (keep == 0) {
+#pragma omp simd
+    for (int64_t j = 0; j < count; ++j) merged[j] = part[j] * take;
+    return;
+  }
+#pragma omp simd
+  for (int64_t j = 0; j < count; ++j) merged[j] = merged[j] * keep + part[j] * take;
+}
+
+}  // namespace
+
+template <class T>
+void accumulate_attention(TokensView<T> merged, T* log_sum_exp, TokensView<const T> query,
+                          TokensView<const T> key, TokensView<const T> value, T* scratch,
+                          const AttentionSizes& s, int64_t begin, int64_t end) {
+  const int64_t width = padded(s.keys);
+  const T scale = static_cast<T>(s.scale);
+  T* key_columns = scratch;                  // (head_dim, width)
+  T* scores = scratch + s.head_dim * width;  // (kQueries, width)
+  T* part = scores + kQueries * width;       // (kQueries, head_dim), not divided by its sum
+  for (int64_t unit = begin; unit < end; ++unit) {
+    const auto q = head_of(query, s, unit);
+    const auto v = head_of(value, s, unit);
+    const auto o = head_of(merged, s, unit);
+    transpose(key_columns, head_of(key, s, unit), s);
+    for (int64_t first = 0; first < s.queries; first += kQueries) {
+      const int64_t rows = std::min(kQueries, s.queries - first);
+      T* statistic = log_sum_exp + unit * s.queries + first;
+      T sums[kQueries];
+      T references[kQueries];
+      small_product<T>(scores, width, {q.data + first * q.row, q.row, 1}, key_columns, width, rows,
+                       width, s.head_dim, false);
+      for (int64_t i = 0; i < rows; ++i) {
+        const T largest = largest_of(scores + i * width, s.keys) * scale;
+        references[i] = statistic[i] > largest ? statistic[i] : largest;
+        sums[i] = weights(scores + i * width, s.keys, scale, references[i]);
+      }
+      small_product<T>(part, s.head_dim, {scores, width, 1}, v.data, v.row, rows, s.head_dim,
+                       s.keys, false);
+      for (int64_t i = 0; i < rows; ++i) {
+        const bool is_first = statistic[i] == -std::numeric_limits<T>::infinity();
+        const T earlier = is_first ? T(0) : std::exp(statistic[i] - references[i]);
+        const T whole = earlier + sums[i];
+        mix(o.data + (first + i) * o.row, part + i * s.head_dim, earlier / whole, T(1) / whole,
+            s.head_dim);
+        statistic[i] = references[i] + std::log(whole);
+      }
     }
   }
 }
@@ -165,6 +241,12 @@ template void attention(TokensView<float>, float*, TokensView<const float>, Toke
 template void attention(TokensView<double>, double*, TokensView<const double>,
                         TokensView<const double>, TokensView<const double>, double*,
                         const AttentionSizes&, int64_t, int64_t);
+template void accumulate_attention(TokensView<float>, float*, TokensView<const float>,
+                                   TokensView<const float>, TokensView<const float>, float*,
+                                   const AttentionSizes&, int64_t, int64_t);
+template void accumulate_attention(TokensView<double>, double*, TokensView<const double>,
+                                   TokensView<const double>, TokensView<const double>, double*,
+                                   const AttentionSizes&, int64_t, int64_t);
 template void attention_backward(TokensView<float>, TokensView<float>, TokensView<float>,
                                  TokensView<const float>, TokensView<const float>,
                                  TokensView<const float>, TokensView<const float>,

@@ -1,5 +1,5 @@
-// Bias and GELU on a GPU. Forward: a thread per four elements. Backward: a block per piece and 1024
-// columns.
+// Bias and GELU on a GPU. Forward: a block per row and 1024 columns. Backward: a block per piece
+// and 1024 columns.
 #include "kernels/bias_gelu.h"
 #include "kernels/column_sum.h"
 #include "kernels/launch.h"
@@ -16,11 +16,12 @@ __device__ inline float decay_of(float h) {
 }
 
 template <class T>
-__global__ void forward_kernel(T* out, const T* x, const float* bias, int64_t dim, int64_t count) {
-  const int64_t element = 4 * (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x);
-  if (element >= count) return;
+__global__ void forward_kernel(T* out, const T* x, const float* bias, int64_t dim) {
+  const int64_t column = 4 * (static_cast<int64_t>(blockIdx.y) * blockDim.x + threadIdx.x);
+  if (column >= dim) return;
+  const int64_t element = blockIdx.x * dim + column;
   const Four a = load_four(x + element);
-  const Four b = load_four(bias + element % dim);
+  const Four b = load_four(bias + column);
   Four to;
   for (int i = 0; i < 4; ++i) {
     const float h = a.v[i] + b.v[i];
@@ -63,8 +64,9 @@ void bias_gelu_cuda(T* out, const T* x, const float* bias, int64_t rows, int64_t
                     Stream stream) {
   if (rows * dim == 0) return;
   require(dim % 4 == 0, "dim in multiples of 4");
-  const unsigned blocks = blocks_for((rows * dim / 4 + kThreads - 1) / kThreads);
-  forward_kernel<<<blocks, kThreads, 0, stream>>>(out, x, bias, dim, rows * dim);
+  const unsigned threads = row_threads(dim);
+  const dim3 grid(blocks_for(rows), static_cast<unsigned>((dim / 4 + threads - 1) / threads));
+  forward_kernel<<<grid, threads, 0, stream>>>(out, x, bias, dim);
   check_launch("bias_gelu");
 }
 

@@ -1,5 +1,5 @@
-// The residual step on a GPU. Forward: a thread per four elements. Backward: a block per piece and
-// 1024 columns does both the gradient of y and the sums over rows.
+// The residual step on a GPU. Forward: a block per row and 1024 columns. Backward: a block per
+// piece and 1024 columns does both the gradient of y and the sums over rows.
 #include "kernels/column_sum.h"
 #include "kernels/gated_residual.h"
 #include "kernels/launch.h"
@@ -9,16 +9,18 @@ namespace {
 
 template <class T>
 __global__ void forward_kernel(T* out, const T* x, const T* y, const float* bias, const float* gate,
-                               GatedResidualSizes sizes, int64_t count) {
-  const int64_t element = 4 * (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x);
-  if (element >= count) return;
-  const int64_t row = element / sizes.dim;
-  const int64_t column = element % sizes.dim;
+                               GatedResidualSizes sizes) {
+  const int64_t column = 4 * (static_cast<int64_t>(blockIdx.y) * blockDim.x + threadIdx.x);
+  if (column >= sizes.dim) return;
+  const int64_t element = blockIdx.x * sizes.dim + column;
   const Four from = load_four(x + element);
   const Four branch = load_four(y + element);
   const Four b = load_four(bias + column);
   Four g{{1.0F, 1.0F, 1.0F, 1.0F}};
-  if (gate != nullptr) g = load_four(gate + row / sizes.rows * sizes.stride + column);
+  if (gate != nullptr) {
+    const unsigned group = blockIdx.x / static_cast<unsigned>(sizes.rows);
+    g = load_four(gate + group * sizes.stride + column);
+  }
   Four to;
   for (int i = 0; i < 4; ++i) to.v[i] = from.v[i] + (branch.v[i] + b.v[i]) * g.v[i];
   store_four(out + element, to);
@@ -63,11 +65,12 @@ void require_fours(const GatedResidualSizes& sizes) {
 template <class T>
 void gated_residual_cuda(T* out, const T* x, const T* y, const float* bias, const float* gate,
                          const GatedResidualSizes& sizes, Stream stream) {
-  const int64_t count = sizes.groups * sizes.rows * sizes.dim;
-  if (count == 0) return;
+  const int64_t rows = sizes.groups * sizes.rows;
+  if (rows * sizes.dim == 0) return;
   require_fours(sizes);
-  const unsigned blocks = blocks_for((count / 4 + kThreads - 1) / kThreads);
-  forward_kernel<<<blocks, kThreads, 0, stream>>>(out, x, y, bias, gate, sizes, count);
+  const unsigned threads = row_threads(sizes.dim);
+  const dim3 grid(blocks_for(rows), static_cast<unsigned>((sizes.dim / 4 + threads - 1) / threads));
+  forward_kernel<<<grid, threads, 0, stream>>>(out, x, y, bias, gate, sizes);
   check_launch("gated_residual");
 }
 

@@ -9,12 +9,15 @@ template <class T>
 __global__ void merge_kernel(float* merged, float* log_sum_exp, const T* part,
                              const float* part_log_sum_exp, MergeAttentionSizes sizes,
                              int64_t rows) {
-  const int64_t row = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
   if (row >= rows) return;
-  const int64_t head = row % sizes.heads;
-  const int64_t query = row / sizes.heads % sizes.queries;
-  const int64_t batch = row / sizes.heads / sizes.queries;
-  const int64_t statistic = (batch * sizes.heads + head) * sizes.queries + query;
+  // Divisions of 32 bits: those of 64 cost more than the memory.
+  const auto heads = static_cast<unsigned>(sizes.heads);
+  const auto queries = static_cast<unsigned>(sizes.queries);
+  const unsigned token = static_cast<unsigned>(row) / heads;
+  const unsigned head = static_cast<unsigned>(row) % heads;
+  const int64_t statistic =
+      (token / queries * sizes.heads + head) * sizes.queries + token % queries;
   const float before = log_sum_exp[statistic];
   const float added = part_log_sum_exp[statistic];
   if (added == -INFINITY) return;
@@ -41,6 +44,7 @@ void merge_attention_cuda(float* merged, float* log_sum_exp, const T* part,
   const int64_t rows = sizes.batch * sizes.queries * sizes.heads;
   if (rows * sizes.head_dim == 0) return;
   require(sizes.head_dim % 4 == 0, "head_dim in multiples of 4");
+  require(rows < (int64_t{1} << 32), "fewer than 2^32 rows");
   const unsigned blocks = blocks_for((rows * 32 + kThreads - 1) / kThreads);
   merge_kernel<<<blocks, kThreads, 0, stream>>>(merged, log_sum_exp, part, part_log_sum_exp, sizes,
                                                 rows);

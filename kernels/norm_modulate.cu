@@ -13,7 +13,7 @@ __global__ void forward_kernel(T* out, float* mean, float* rstd, const T* x, con
                                const float* shift, NormModulateSizes sizes) {
   __shared__ float scratch[32];
   const int64_t row = blockIdx.x;
-  const int64_t modulation = row / sizes.rows * sizes.stride;
+  const int64_t modulation = blockIdx.x / static_cast<unsigned>(sizes.rows) * sizes.stride;
   const T* in = x + row * sizes.dim;
   const float per_element = 1.0F / static_cast<float>(sizes.dim);
   float sum = 0;
@@ -51,7 +51,7 @@ __global__ void input_gradient_kernel(T* dx, const T* dout, const T* x, const fl
                                       NormModulateSizes sizes) {
   __shared__ float scratch[32];
   const int64_t row = blockIdx.x;
-  const int64_t modulation = row / sizes.rows * sizes.stride;
+  const int64_t modulation = blockIdx.x / static_cast<unsigned>(sizes.rows) * sizes.stride;
   const float row_mean = mean[row];
   const float row_rstd = rstd[row];
   const float offset = static_cast<float>(sizes.offset);

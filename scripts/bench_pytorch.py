@@ -2,9 +2,12 @@
 
 A PyTorch step is what a plain training script does: forward of diffusers' WanTransformer3DModel, mean squared error against
 a target, backward, gradient clipping, AdamW (fused). Both sides work on fixed random tensors: nothing is decoded or encoded.
+Where Pendulum measures a GPU, PyTorch runs there too: bf16 by autocast, attention by cuDNN or else flash attention, and its
+own checkpointing of whole blocks where Pendulum's configuration asks for checkpointing of any kind.
 """
 
 import argparse
+import contextlib
 import json
 import statistics
 import subprocess
@@ -50,16 +53,31 @@ class PytorchLoop:
     def __init__(self, measured):
         batch = measured["batch"]
         torch.set_num_threads(measured["threads"])
-        self.model = transformer(measured["model"]).train()
+        self.device = torch.device(measured["device"].split(":")[0])
+        self.model = transformer(measured["model"]).train().to(self.device)
+        if measured["checkpointing"] != "none":
+            self.model.enable_gradient_checkpointing()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
-        self.noisy = torch.randn(batch, *measured["latent"])
-        self.target = torch.randn(batch, *measured["latent"])
-        self.time = torch.linspace(1, 999, batch)
-        self.text = torch.randn(batch, *measured["text"])
+        self.noisy = torch.randn(batch, *measured["latent"], device=self.device)
+        self.target = torch.randn(batch, *measured["latent"], device=self.device)
+        self.time = torch.linspace(1, 999, batch, device=self.device)
+        self.text = torch.randn(batch, *measured["text"], device=self.device)
+
+    def precision(self):
+        """bf16 and the fastest attention that there is, on a GPU."""
+        scope = contextlib.ExitStack()
+        if self.device.type == "cuda":
+            backends = [torch.nn.attention.SDPBackend.CUDNN_ATTENTION, torch.nn.attention.SDPBackend.FLASH_ATTENTION]
+            scope.enter_context(torch.autocast("cuda", torch.bfloat16))
+            scope.enter_context(torch.nn.attention.sdpa_kernel(backends, set_priority=True))
+        return scope
 
     def step(self):
-        velocity = self.model(self.noisy, self.time, self.text, return_dict=False)[0]
-        torch.nn.functional.mse_loss(velocity, self.target).backward()
+        with self.precision():
+            velocity = self.model(self.noisy, self.time, self.text, return_dict=False)[0]
+            loss = torch.nn.functional.mse_loss(velocity.float(), self.target)
+            # Inside: checkpointed blocks are computed once more, and by the same kernels.
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -71,6 +89,8 @@ class PytorchLoop:
         for _ in range(steps):
             start = time.perf_counter()
             self.step()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
             seconds.append(time.perf_counter() - start)
         return 1 / statistics.median(seconds)
 

@@ -3,15 +3,13 @@
 #include "model/activation_checkpoint.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/CPUAllocator.h>
 #include <gtest/gtest.h>
-
-#include <atomic>
-#include <cstdlib>
 
 #include "attention/sequence_group.h"
 #include "comm/loopback.h"
+#include "core/error.h"
 #include "core/hash.h"
+#include "counting_allocator.h"
 #include "model/video_transformer.h"
 #include "support.h"
 
@@ -43,6 +41,7 @@ VideoTransformer model_with(Policy policy) {
 
 struct Case {
   bool per_token = false;
+  bool offloads = false;
   at::ScalarType compute = at::kFloat;
 };
 
@@ -51,6 +50,7 @@ std::vector<at::Tensor> forward_and_backward(Policy policy, const Case& c,
                                              SequenceGroup* group = nullptr) {
   VideoTransformer model = model_with(policy);
   model.set_compute(c.compute);
+  model.set_offload(c.offloads);
   at::Tensor latents = random_tensor({kBatch, 3, 4, 16, 24}, 1).requires_grad_(true);
   at::Tensor text_states = random_tensor({kBatch, 5, 10}, 2).requires_grad_(true);
   const at::Tensor time = c.per_token ? at::linspace(1, 999, kBatch * kTokens).view({kBatch, -1})
@@ -66,10 +66,16 @@ TEST(ActivationCheckpointing, GivesTheSameBits) {
   for (const Case& c : {Case{}, Case{.per_token = true}, Case{.compute = at::kBFloat16}}) {
     const auto want = forward_and_backward(Policy::none, c);
     for (const Policy policy : kPolicies) {
-      const auto found = forward_and_backward(policy, c);
-      ASSERT_EQ(found.size(), want.size());
-      for (size_t i = 0; i < want.size(); ++i)
-        EXPECT_TRUE(at::equal(found[i], want[i])) << static_cast<int>(policy) << ", result " << i;
+      for (const bool offloads : {false, true}) {
+        Case how = c;
+        how.offloads = offloads;
+        const auto found = forward_and_backward(policy, how);
+        ASSERT_EQ(found.size(), want.size());
+        for (size_t i = 0; i < want.size(); ++i) {
+          EXPECT_TRUE(at::equal(found[i], want[i]))
+              << static_cast<int>(policy) << (offloads ? ", offloaded" : "") << ", result " << i;
+        }
+      }
     }
   }
 }
@@ -90,40 +96,19 @@ TEST(ActivationCheckpointing, TakesBlocksWithoutGradients) {
   }
 }
 
-// Counts the bytes that tensors hold.
-class CountingAllocator : public at::Allocator {
- public:
-  at::DataPtr allocate(size_t bytes) override {
-    auto* block = static_cast<size_t*>(std::aligned_alloc(64, (bytes + 127) / 64 * 64));
-    *block = bytes;
-    held += static_cast<int64_t>(bytes);
-    return {block + 8, block, &release, at::kCPU};
-  }
-  void copy_data(void* to, const void* from, size_t bytes) const override {
-    default_copy_data(to, from, bytes);
-  }
-  static void release(void* block) {
-    held -= static_cast<int64_t>(*static_cast<size_t*>(block));
-    std::free(block);
-  }
-  static inline std::atomic<int64_t> held{0};
-};
-
 // Bytes that the graph of a forward pass holds.
-int64_t bytes_held(Policy policy) {
-  static CountingAllocator counting;
-  at::Allocator* const before = c10::GetCPUAllocator();
-  c10::SetCPUAllocator(&counting, 1);
+int64_t bytes_held(Policy policy, bool offloads = false) {
+  const Counting counting;
   int64_t held = 0;
   {
-    const VideoTransformer model = model_with(policy);
+    VideoTransformer model = model_with(policy);
+    model.set_offload(offloads);
     const at::Tensor latents = random_tensor({kBatch, 3, 4, 16, 24}, 1);
     const at::Tensor time = at::tensor({120.0F, 730.0F}), words = random_tensor({kBatch, 5, 10}, 2);
     const int64_t start = CountingAllocator::held;
     const at::Tensor out = model.forward(latents, time, words);
     held = CountingAllocator::held - start;
   }
-  c10::SetCPUAllocator(before, 1);
   return held;
 }
 
@@ -140,6 +125,25 @@ TEST(ActivationCheckpointing, HoldsWhatThePolicySays) {
   EXPECT_LE(selective, kLayers * (3 * row + 2 * statistics) + outside);
   EXPECT_GE(selective, kLayers * (3 * row + 2 * statistics));
   EXPECT_GE(none, kLayers * 10 * row);
+  // On a CPU the copies take what the inputs took, and nothing else still holds those.
+  EXPECT_LE(bytes_held(Policy::full, true), full + row);
+}
+
+TEST(HostStore, FetchesWhatComesNext) {
+  HostStore store;
+  std::vector<at::Tensor> put;
+  for (uint64_t i = 0; i < 5; ++i) {
+    put.push_back(random_tensor({3, 7}, i));
+    EXPECT_EQ(store.put(put.back()), i);
+  }
+  put.push_back(random_tensor({7, 3}, 9).t());  // strides are not kept
+  EXPECT_EQ(store.put(put.back()), 5U);
+  EXPECT_EQ(store.fetched(), 0);
+  for (size_t i = put.size(); i-- > 0;) {
+    EXPECT_TRUE(at::equal(store.take(i), put[i])) << i;
+    EXPECT_EQ(store.fetched(), i > 0 ? 1 : 0);  // the one before, ahead of its use
+  }
+  EXPECT_THROW(store.take(2), Error);
 }
 
 TEST(ActivationCheckpointing, GivesTheSameBitsOnSeveralRanks) {

@@ -22,6 +22,7 @@ struct AttentionCase {
   int64_t batch = 2, tokens = 37, heads = 4, head_dim = 16;
   at::ScalarType type = at::kDouble;
   double shift = 0;  // of every score: its log-sum-exp lies about there
+  at::Device device = at::kCPU;
 };
 
 // query, key, value, and the gradient of the result: the same numbers on all ranks.
@@ -38,7 +39,7 @@ inline std::vector<at::Tensor> attention_inputs(const AttentionCase& c) {
     out[0].select(3, 0).fill_(root);
     out[1].select(3, 0).fill_(c.shift > 0 ? root : -root);
   }
-  for (at::Tensor& x : out) x = x.to(c.type);
+  for (at::Tensor& x : out) x = x.to(c.device, c.type);
   return out;
 }
 

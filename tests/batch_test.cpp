@@ -8,6 +8,8 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <mutex>
 #include <set>
 
 #include "batch/sources.h"
@@ -20,6 +22,8 @@ namespace pendulum {
 namespace {
 
 namespace fs = std::filesystem;
+
+const FrozenRights kRights{*parse_date("2026-11-24"), {}};
 
 // One data set for all tests of this file.
 class BatchTest : public testing::Test {
@@ -101,8 +105,8 @@ struct Parts {
         text(
             make_text_encoder(config.text, find_text_weights(config.text, default_environments()))),
         embedder(*codec, *text, nullptr),
-        sources(open_sources(config)),
-        plan(make_plan(config, catalogues(sources, config), geometry)),
+        sources(open_sources(config, kRights)),
+        plan(make_plan(config, catalogues(sources, config, geometry), geometry)),
         alone(single_communicator()),
         groups(members ? *members : *alone, placement.processes, plan.widths(), 1),
         builder(plan, PlanWalker(plan), sources, config, embedder, placement, groups) {}
@@ -160,7 +164,7 @@ TEST_F(BatchTest, EverySampleOfThePlanArrivesOnceOnAnyPlacement) {
 }
 
 TEST_F(BatchTest, HeldOutSamplesAreNotTrainedOn) {
-  const Sources sources = open_sources(config());
+  const Sources sources = open_sources(config(), kRights);
   for (const OpenSource& source : sources.open) {
     EXPECT_FALSE(source.validation.empty());
     EXPECT_EQ(source.training.size() + source.validation.size(), 60u);
@@ -171,7 +175,7 @@ TEST_F(BatchTest, HeldOutSamplesAreNotTrainedOn) {
 
 TEST_F(BatchTest, WhatTheLicencesForbidIsRefusedWithTheReason) {
   try {
-    open_sources(config("CC-BY-4.0"));
+    open_sources(config("CC-BY-4.0"), kRights);
     FAIL() << "samples without an allowed licence were opened";
   } catch (const ConfigError& e) {
     EXPECT_NE(std::string(e.what()).find("CC0-1.0"), std::string::npos) << e.what();
@@ -180,7 +184,7 @@ TEST_F(BatchTest, WhatTheLicencesForbidIsRefusedWithTheReason) {
 
 TEST_F(BatchTest, UnreadableSamplesAreReplacedByThePlansRule) {
   Config c = config();
-  c.sources["stills"].data = broken_stills("broken");
+  c.sources["stills"].data = {broken_stills("broken")};
   c.stages.resize(1);
   c.stages[0].steps = 12;
   Parts parts(c, {}, geometry(c, *make_codec(c.codec)));
@@ -207,11 +211,87 @@ TEST_F(BatchTest, UnreadableSamplesAreReplacedByThePlansRule) {
   EXPECT_GT(replaced, 0);
 }
 
+// Withdrawn at a step, samples are not used from that step on, at any prefetch depth, and what
+// takes their place is the same; given back, they are used again.
+TEST_F(BatchTest, WithdrawnSamplesAreReplacedFromTheStepOnWhateverWasPrefetched) {
+  Config c = config();
+  c.stages.resize(1);
+  c.stages[0].steps = 12;
+  std::vector<std::vector<int64_t>> used_by_depth;
+  for (const int prefetch : {1, 7, 64}) {
+    c.embed.prefetch = prefetch;
+    Parts parts(c, {}, geometry(c, *make_codec(c.codec)));
+    std::string lines;
+    for (const OpenSource& source : parts.sources.open) {
+      for (size_t i = 0; i < source.training.size(); i += 3)
+        lines += "id:" + source.data.sample(source.training[i]).id + "\n";
+    }
+    const Withdrawals withdrawn(parts.sources, DenyList::parse(lines, "test"));
+    EXPECT_GT(withdrawn.size(), 30);
+    std::vector<int64_t> used;
+    int replaced = 0, unreplaced = 0;
+    for (int64_t step = 0; step < 12; ++step) {
+      if (step == 4) parts.builder.withdraw(withdrawn, 0);
+      if (step == 8) parts.builder.withdraw({}, 0);
+      const StepBatches mine = parts.builder.begin_step();
+      for (int i = 0; i < mine.num_batches; ++i) {
+        const Batch batch = parts.builder.next();
+        const BucketPlan& bucket = parts.plan.segments[0].buckets[batch.bucket];
+        EXPECT_TRUE(batch.unreadable.empty());
+        for (const ConsumedSample& sample : batch.consumed) {
+          const bool is_withdrawn = withdrawn.holds(bucket.source, sample.sample);
+          const bool is_denied = step >= 4 && step < 8;
+          EXPECT_FALSE(is_denied && is_withdrawn) << "step " << step;
+          EXPECT_TRUE(is_denied || sample.replacement == 0) << "step " << step;
+          replaced += sample.replacement > 0;
+          unreplaced += is_withdrawn;
+          used.push_back(sample.sample);
+        }
+      }
+    }
+    EXPECT_GT(replaced, 10);
+    EXPECT_GT(unreplaced, 10);
+    used_by_depth.push_back(used);
+  }
+  EXPECT_EQ(used_by_depth[0], used_by_depth[1]);
+  EXPECT_EQ(used_by_depth[0], used_by_depth[2]);
+}
+
+TEST_F(BatchTest, ABucketWithoutAnySampleLeftIsAnError) {
+  const Config c = config();
+  Parts parts(c, {}, geometry(c, *make_codec(c.codec)));
+  std::string lines;
+  const OpenSource& clips = parts.sources["clips"];
+  for (const int64_t i : clips.training) lines += "sha256:" + clips.data.sample(i).sha256 + "\n";
+  const Withdrawals all(parts.sources, DenyList::parse(lines, "test"));
+  EXPECT_EQ(all.size(), static_cast<int64_t>(clips.training.size()));
+  EXPECT_THROW(parts.builder.withdraw(all, 0), DataError);
+  EXPECT_NO_THROW(parts.builder.withdraw(all, 2));  // the run is past them
+}
+
+TEST_F(BatchTest, WhatIsDeniedAtTheStartIsNotPlanned) {
+  const Sources before = open_sources(config(), kRights);
+  const Sample denied = before["clips"].data.sample(before["clips"].training[3]);
+  FrozenRights rights = kRights;
+  rights.denied =
+      DenyList::parse("phash:" + print_phash(denied.phashes.at(0)) + "/0\nid:no such id\n", "test");
+  const Sources sources = open_sources(config(), rights);
+  ASSERT_GE(sources.refused.size(), 1u);
+  EXPECT_EQ(sources.refused[0].rule, "rights.deny");
+  EXPECT_NE(sources.refused[0].reason.find("it looks like phash:"), std::string::npos);
+  bool is_found = false;
+  for (const RefusedSample& refused : sources.refused) is_found |= refused.id == denied.id;
+  EXPECT_TRUE(is_found);
+  for (const int64_t i : sources["clips"].training)
+    EXPECT_NE(sources["clips"].data.sample(i).id, denied.id);
+  EXPECT_EQ(sources.denials().at("rights.deny"), static_cast<int64_t>(sources.refused.size()));
+}
+
 // A slot of four: stills on pairs, clips on all four. Each batch is embedded once, and reaches all
 // that share it with the same numbers and the same replacements.
 TEST_F(BatchTest, ProcessesThatShareASampleGetTheSameBatch) {
   Config c = config();
-  c.sources["stills"].data = broken_stills("shared");
+  c.sources["stills"].data = {broken_stills("shared")};
   c.mesh.slot = 4;
   c.mesh.slots = 2;
   for (StageConfig& stage : c.stages) stage.width = {{"clips", 4}};
@@ -230,13 +310,25 @@ TEST_F(BatchTest, ProcessesThatShareASampleGetTheSameBatch) {
       wanted.back()[place] = std::move(batch);
     }
   }
+  std::mutex mutex;
+  std::map<std::pair<size_t, int64_t>, std::set<size_t>> passes;  // by step and batch
   run_loopback(4, [&](Communicator& members) {
     const int rank = members.rank();
+    size_t steps = 0;
     Parts part(c, {.slots = 1, .processes = 4, .slot = 0, .member = rank}, g, &members);
     for (const std::vector<Batch>& step : wanted) {
       const StepBatches mine = part.builder.begin_step();
+      EXPECT_EQ(std::count(mine.passes.begin(), mine.passes.end(), true), mine.num_batches);
+      size_t pass = 0;
       for (int i = 0; i < mine.num_batches; ++i) {
         const Batch batch = part.builder.next();
+        while (!mine.passes[pass]) ++pass;
+        {
+          const std::scoped_lock lock(mutex);
+          passes[{steps, batch.consumed[0].place}].insert(pass);
+          passes[{steps, -1}].insert(mine.passes.size());
+        }
+        ++pass;
         const Batch& want = step[batch.consumed[0].place];
         ASSERT_TRUE(at::equal(batch.latents, want.latents));
         ASSERT_TRUE(at::equal(batch.text, want.text));
@@ -248,10 +340,13 @@ TEST_F(BatchTest, ProcessesThatShareASampleGetTheSameBatch) {
           replaced[rank] += want.consumed[b].replacement > 0;
         }
       }
+      ++steps;
     }
     EXPECT_LT(part.builder.stats().results, static_cast<int64_t>(2 * wanted.size()));
   });
   EXPECT_GT(replaced[0] + replaced[2], 0);
+  // Those who share a batch make the same pass of it, and all make as many.
+  for (const auto& [batch, found] : passes) EXPECT_EQ(found.size(), 1U) << batch.first;
 }
 
 TEST(Placement, WorldSizesThatDoNotFitAreRefusedByName) {

@@ -1,8 +1,10 @@
 // How the pixels of a clip or still arrive: crop, scale, orientation, colour.
 #include "stored_media.h"
 
+#include <array>
 #include <cmath>
 
+#include "data/crop_thumbnail.h"
 #include "data/scene.h"
 
 namespace pendulum {
@@ -198,6 +200,29 @@ TEST(ReadClip, StillsOfEveryKind) {
       EXPECT_LE(std::sqrt(squares / drawn.rgb.size()), bytes[0] == 0xff ? 6 : 0) << t;
     }
   }
+}
+
+TEST(CropThumbnail, FramesWhatABucketTakes) {
+  const Bytes clip = store(40, 20, stamps(5, 125), {}, paint_place);
+  Sample sample;
+  sample.kind = MediaKind::clip;
+  sample.width = 40;
+  sample.height = 20;
+  const auto drawn = crop_thumbnail(clip, sample, 16, 16, 40);
+  const Frames& picture = std::get<Frames>(drawn);
+  ASSERT_EQ(picture.width, 40);
+  ASSERT_EQ(picture.height, 20);
+  const auto at = [&](int y, int x) {
+    const uint8_t* p = picture.pixel(0, y, x);
+    return std::array<int, 3>{p[0], p[1], p[2]};
+  };
+  // The middle frame; the middle 20 of 40 columns are taken.
+  EXPECT_EQ(at(9, 15), (std::array<int, 3>{75, 45, 20}));
+  EXPECT_EQ(at(9, 9), (std::array<int, 3>{15, 15, 6}));
+  EXPECT_EQ(at(9, 30), (std::array<int, 3>{50, 15, 6}));
+  for (const auto& [y, x] : {std::pair{9, 10}, {9, 29}, {0, 15}, {19, 15}})
+    EXPECT_EQ(at(y, x), (std::array<int, 3>{255, 32, 32})) << y << " " << x;
+  EXPECT_TRUE(std::holds_alternative<ReadFailure>(crop_thumbnail({}, sample, 16, 16, 40)));
 }
 
 }  // namespace

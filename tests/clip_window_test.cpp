@@ -119,5 +119,80 @@ TEST(ReadClip, ManyContainersAndCodecs) {
   }
 }
 
+// The whole, decoded and numbered, judges every window of every excerpt: with key frames 12 apart,
+// frames stored out of order, and stamps rounded to milliseconds.
+TEST(ReadClip, AnExcerptIsReadAsIfThereWereNoOtherFrames) {
+  struct Case {
+    const char *container, *codec, *options;
+    AVPixelFormat format;
+  };
+  for (const Case& c : std::vector<Case>{
+           {"matroska", "ffv1", "", AV_PIX_FMT_BGR0},
+           {"mp4", "libx264rgb", "crf=0,preset=ultrafast", AV_PIX_FMT_BGR0},
+           {"mp4", "libx264rgb", "crf=0,preset=medium,bframes=3,b-pyramid=normal", AV_PIX_FMT_BGR0},
+           {"matroska", "libx264rgb", "crf=0,x264-params=open-gop=1:bframes=3", AV_PIX_FMT_BGR0}}) {
+    if (avcodec_find_encoder_by_name(c.codec) == nullptr) continue;
+    constexpr int kFrames = 25;
+    const double gap = 1 / 24.0;
+    const bool rounds = std::string(c.container) == "matroska";
+    std::vector<int64_t> at;
+    for (int i = 0; i < kFrames; ++i) at.push_back(rounds ? std::llround(1000 * gap * i) : i);
+    const Bytes clip = store(16, 16, at,
+                             {.container = c.container,
+                              .codec = c.codec,
+                              .format = c.format,
+                              .time_base = {1, rounds ? 1000 : 24},
+                              .options = c.options,
+                              .gop = 6},
+                             paint_place);
+    ASSERT_EQ(numbers(read(clip, {.frames = kFrames, .fps = 24, .height = 16, .width = 16})),
+              run_of(0, kFrames))
+        << c.options;
+    for (int first = 0; first < kFrames; first += 3) {
+      for (int behind = first + 2; behind <= kFrames; behind += 5) {
+        const Excerpt excerpt{first * gap, behind * gap};
+        const MediaInfo info = std::get<MediaInfo>(probe_media(clip, excerpt));
+        EXPECT_EQ(info.frames, behind - first) << c.options << first << " " << behind;
+        EXPECT_NEAR(info.seconds, (behind - first) * gap, 0.002);
+        EXPECT_EQ(std::get<int64_t>(decode_every_frame(clip, excerpt)), behind - first);
+        for (const int frames : {1, behind - first, behind - first + 2}) {
+          // Centred in what there is; what is too short begins at its first frame and holds its
+          // last.
+          const int left = std::max(0, (behind - first - frames) / 2);
+          std::vector<int> wanted;
+          for (int i = 0; i < frames; ++i) wanted.push_back(std::min(first + left + i, behind - 1));
+          EXPECT_EQ(
+              numbers(read(
+                  clip,
+                  {.frames = frames, .fps = 24, .height = 16, .width = 16, .excerpt = excerpt})),
+              wanted)
+              << c.options << " " << first << " " << behind;
+        }
+      }
+    }
+  }
+}
+
+TEST(ReadClip, AnExcerptThatTheMediumDoesNotHoldSaysWhy) {
+  const Bytes clip = store(16, 16, stamps(9, 125), {}, paint_place);
+  const auto reason = [&](const Excerpt& excerpt) {
+    const auto found = probe_media(clip, excerpt);
+    const auto* failure = std::get_if<ReadFailure>(&found);
+    return failure ? failure->reason : "none";
+  };
+  EXPECT_EQ(reason({0.5, 1.125}), "none");
+  EXPECT_EQ(reason({0.5, 1.15}), "none");  // rounded up
+  EXPECT_NE(reason({0.5, 1.5}).find("the clip is to end at 1.5 s"), std::string::npos);
+  EXPECT_NE(reason({2, 3}).find("the clip is to start at 2 s"), std::string::npos);
+  EXPECT_NE(reason({0.26, 0.3}).find("no frame between"), std::string::npos);
+  EXPECT_NE(reason({0.2, 0.3}).find("a single frame between"), std::string::npos);
+  const Bytes still = store(
+      16, 16, stamps(1, 1), {.container = "image2pipe", .codec = "png", .format = AV_PIX_FMT_RGB24},
+      [](int, AVFrame& f) { std::memset(f.data[0], 9, size_t(f.linesize[0]) * f.height); });
+  const auto found = probe_media(still, {0, 1});
+  ASSERT_TRUE(std::holds_alternative<ReadFailure>(found));
+  EXPECT_NE(std::get<ReadFailure>(found).reason.find("a still"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace pendulum

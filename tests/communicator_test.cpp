@@ -4,13 +4,16 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <iostream>
 #include <latch>
 #include <thread>
 
 #include "child_process.h"
 #include "comm/loopback.h"
+#include "comm/staged_communicator.h"
 #include "comm/watchdog.h"
 #include "communicator_cases.h"
+#include "core/error.h"
 
 namespace pendulum {
 namespace {
@@ -28,6 +31,19 @@ TEST(Loopback, Overlap) { on_ranks(check_overlap); }
 TEST(Loopback, Splits) { on_ranks(check_splits); }
 TEST(Loopback, Arguments) { on_ranks(check_arguments); }
 TEST(Loopback, NanReachesAll) { on_ranks(check_nan); }
+
+// The same through copies, whatever device they are on.
+void on_staged_ranks(void (*body)(Communicator&)) {
+  for (const int ranks : {1, 2, 3}) {
+    run_loopback(ranks, [&](Communicator& host) { body(*staged_communicator(host, at::kCPU)); });
+  }
+}
+
+TEST(Staged, Reductions) { on_staged_ranks(check_reductions); }
+TEST(Staged, Movement) { on_staged_ranks(check_movement); }
+TEST(Staged, Transposes) { on_staged_ranks(check_transposes); }
+TEST(Staged, Overlap) { on_staged_ranks(check_overlap); }
+TEST(Staged, Splits) { on_staged_ranks(check_splits); }
 
 TEST(Loopback, SingleCommunicator) {
   const auto group = single_communicator();
@@ -144,6 +160,14 @@ TEST(Watchdog, ReportsAndEndsTheProcess) {
       << child.errors;
 }
 
+TEST(Watchdog, ReportsWhatAProbeFindsAndAborts) {
+  const ChildResult child = run_child(testing::TempDir(), {"probe"});
+  EXPECT_EQ(child.exit_code(), 1);
+  EXPECT_NE(child.errors.find("[rank 3] step 7: the GPU is stuck after 0.2 s"), std::string::npos)
+      << child.errors;
+  EXPECT_NE(child.errors.find("aborted"), std::string::npos) << child.errors;
+}
+
 TEST(Watchdog, LetsFastSectionsPass) {
   Watchdog watchdog(0, std::chrono::milliseconds(200));
   for (int i = 0; i < 8; ++i) {  // longer in all than the timeout
@@ -166,11 +190,29 @@ int hang() {
   return 0;
 }
 
+// The child: all is well twice, then not; the abort itself hangs.
+int trouble() {
+  Watchdog watchdog(3, milliseconds(200));
+  watchdog.set_place("step 7");
+  int asked = 0;
+  watchdog.add_probe({[&](milliseconds timeout) -> std::string {
+                        if (++asked < 3) return "";
+                        return text("the GPU is stuck after ", timeout.count() / 1000.0, " s");
+                      },
+                      [] {
+                        std::cerr << "aborted" << std::endl;
+                        std::this_thread::sleep_for(std::chrono::seconds(60));
+                      }});
+  std::this_thread::sleep_for(std::chrono::seconds(20));
+  return 0;
+}
+
 }  // namespace
 }  // namespace pendulum
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   if (argc == 2 && std::string(argv[1]) == "hang") return pendulum::hang();
+  if (argc == 2 && std::string(argv[1]) == "probe") return pendulum::trouble();
   return RUN_ALL_TESTS();
 }

@@ -100,6 +100,8 @@ TEST(ConfigChecks, ShapesCodecAndModel) {
                {"x.yaml:17: model.patch.0: expected 1, found 2"});
   expect_parts(parse_error(kSmall + "model: {trainable: \"(\"}\n"),
                {"x.yaml:17: model.trainable: not a regular expression"});
+  expect_parts(parse_error(kSmall + "model: {offload: block-inputs}\n"),
+               {"x.yaml:17: model.offload", "activation_checkpointing"});
   expect_parts(parse_error(with("predict: x", "per_token: true")),
                {"x.yaml:16: stages.low-res.objective.per_token: needs model.per_token_time"});
   expect_parts(parse_error(with("lr: 2e-3", "kind: muon")),
@@ -120,7 +122,7 @@ TEST(ConfigPrint, ReadsBackToTheSame) {
   config.model.trainable = R"(^(blocks\.\d+|"x"): #.*$)";
   config.text.weights = "null";
   config.rights.allow = {"true", "0BSD", "LicenseRef-a b", "1.5"};
-  config.sources.at("stills").data = "weird: [path]/'x'";
+  config.sources.at("stills").data = {"weird: [path]/'x'"};
   config.generate.shift = 1e-7;
   config.generate.prompts = {
       "",         "line\nbreak\ttab",   "{a}", " space ", "\xc3\xa9t\xc3\xa9", "- x", "every stage",
@@ -144,8 +146,9 @@ TEST(ConfigPrint, IsReadable) {
   const std::string printed = print_config(parse_config(kSmall));
   for (const char* part :
        {"version: 1\n", "\nmesh: {slot: 1, slots: 1,", "beat: none", "validate: every 200 steps",
-        "\nrights: {allow: [CC0-1.0], max_unreadable: 0.01}\n", "shift: auto",
-        "\nsources:\n  clips: {data: somewhere/clips, max_epochs: 2.5",
+        "\nrights: {allow: [CC0-1.0], as_of: start, recheck: every 100 steps, licensed_only: "
+        "false, max_unreadable: 0.01}\n",
+        "shift: auto", "\nsources:\n  clips: {data: somewhere/clips, max_epochs: 2.5",
         "\nstages:\n  - {name: image, steps: 600, sources: {stills: 1}",
         "\n  - name: low-res\n    steps: 300\n", "    optim: {lr: 0.002}\n",
         "    shape: {frames: 9, size: 32x32, fps: 4}\n"}) {
@@ -236,20 +239,27 @@ TEST(Resume, FixedKeysAreNamed) {
   EXPECT_EQ(changed([](Config& c) { c.model.patch = {1, 2, 2}; }), Keys{"model.patch"});
   EXPECT_EQ(changed([](Config& c) { c.codec.drop = 1, c.text.length = 7; }),
             (Keys{"codec.drop", "text.length"}));
-  EXPECT_EQ(changed([](Config& c) { c.rights.allow.push_back("MIT"); }), Keys{"rights.allow"});
   EXPECT_EQ(changed([](Config& c) { c.weights = "draws"; }), Keys{"weights"});
-  EXPECT_EQ(changed([](Config& c) { c.stages[1].steps = 1; }), Keys{"stages.low-res.steps"});
   EXPECT_EQ(changed([](Config& c) { c.stages[1].optim.lr = 1; }), Keys{"stages.low-res.optim.lr"});
   EXPECT_EQ(changed([](Config& c) { c.stages[0].shape.width = 64; }),
             Keys{"stages.image.shape.size"});
-  EXPECT_EQ(changed([](Config& c) { c.stages[0].sources["stills"] = 2; }),
-            Keys{"stages.image.sources.stills"});
-  EXPECT_EQ(changed([](Config& c) { c.stages[0].batch.clear(); }),
-            Keys{"stages.image.batch.stills"});
   EXPECT_EQ(changed([](Config& c) { c.stages.pop_back(); }), Keys{"stages.low-res"});
   EXPECT_EQ(changed([](Config& c) { c.stages.clear(); }), Keys{"stages"});
   EXPECT_EQ(changed([](Config& c) { std::swap(c.stages[0], c.stages[1]); }), Keys{"stages"});
-  EXPECT_EQ(changed([](Config& c) { c.sources["more"] = {}; }), Keys{"sources.more"});
+}
+
+// These make the plan go on in a new segment.
+TEST(Resume, WeightsSourcesAndLengthsMayChange) {
+  const Config saved = parse_config(kSmall);
+  Config now = saved;
+  now.rights.allow.push_back("MIT");
+  now.stages[1].steps = 1;
+  now.stages[0].sources["stills"] = 2;
+  now.stages[0].sources["more"] = 1;
+  now.stages[0].batch.clear();
+  now.sources["more"] = {};
+  now.sources["stills"].data.push_back("more stills");
+  EXPECT_EQ(incompatible_keys(saved, now), std::vector<std::string>{});
 }
 
 TEST(Reference, DocumentsEveryKey) {
@@ -275,6 +285,37 @@ TEST(Nearest, FindsWhatWasMeant) {
   EXPECT_EQ(did_you_mean("zebra", keys), "");
   EXPECT_EQ(did_you_mean("", keys), "");
   EXPECT_EQ(did_you_mean(std::string(100000, 'a'), keys), "");
+}
+
+TEST(ConfigPrint, ShapesBySource) {
+  const Config config =
+      parse_config(with("batch: {clips: 8, stills: 16}",
+                        "batch: {clips: 8, stills: 16}\n    shapes: {stills: 1x16x48}"));
+  EXPECT_EQ(config.stages[1].shape_of("stills"), (Shape{1, 16, 48}));
+  EXPECT_EQ(config.stages[1].shape_of("clips"), (Shape{9, 32, 32}));
+  EXPECT_EQ(parse_config(print_config(config)), config);
+  const auto broken = [](const std::string& shapes) {
+    return parse_error(with("batch: {clips: 8, stills: 16}",
+                            "batch: {clips: 8, stills: 16}\n    shapes: " + shapes));
+  };
+  expect_parts(broken("{stills: 16x48}"), {"stages.low-res.shapes.stills", "\"33x256x256\""});
+  expect_parts(broken("{stills: 2x16x48}"), {"stages.low-res.shapes.stills", "4k+1 frames"});
+  expect_parts(broken("{stills: 1x17x48}"), {"stages.low-res.shapes.stills", "17x48"});
+  expect_parts(broken("{stil: 1x16x48}"), {"not a source of this stage", "\"stills\""});
+}
+
+TEST_F(ConfigFiles, ALaterMistakeGetsItsPlace) {
+  const std::string path = write("run.yaml", kSmall);
+  const auto place = [&](const std::string& message,
+                         const std::vector<std::string>& overrides = {}) {
+    return located(message, path, overrides);
+  };
+  EXPECT_EQ(place("stages.image.batch.stills: too many"),
+            path + ":9: stages.image.batch.stills: too many");
+  EXPECT_EQ(place("stages.low-res.width.clips: 3"), path + ":10: stages.low-res.width.clips: 3");
+  EXPECT_EQ(place("optim.lr: 3", {"optim.lr=3"}), "--set optim.lr=3: optim.lr: 3");
+  EXPECT_EQ(place("no key here"), "no key here");
+  EXPECT_EQ(place("nothing.such: x"), "nothing.such: x");
 }
 
 }  // namespace

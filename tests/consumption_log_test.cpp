@@ -211,6 +211,46 @@ TEST_F(LogTest, RefusesWhatIsNotItsOwn) {
   EXPECT_NE(message_on_opening().find("line 1"), std::string::npos);
 }
 
+TEST_F(LogTest, TheFirstLineNamesThePublicKeyAndKeepsIt) {
+  const std::string key(64, '7');
+  { ConsumptionLog log(path_, "run", "", key); }
+  EXPECT_EQ(verify_chain(path_).public_key, key);
+  EXPECT_EQ(json::parse(lines()[0])["public_key"], key);
+  EXPECT_NO_THROW(ConsumptionLog(path_, "run", "", key));
+  EXPECT_THROW(ConsumptionLog(path_, "run"), DataError);
+  EXPECT_THROW(ConsumptionLog(path_, "run", "", std::string(64, '8')), DataError);
+}
+
+TEST_F(LogTest, LogsOfTheFirstFormatAreVerifiedAndGoOn) {
+  const std::string body =
+      "{\"seq\":0,\"format\":\"pendulum-consumption/1\",\"run\":\"run\",\"prev\":\"" +
+      std::string(64, '0') + "\"";
+  replace({body + ",\"hash\":\"" + sha256(body + "}") + "\"}"});
+  {
+    ConsumptionLog log(path_, "run");
+    log.append({{"step", 1}});
+  }
+  EXPECT_EQ(verify_chain(path_).lines, 2);
+  EXPECT_EQ(verify_chain(path_).bad_line, 0);
+  std::string other = body;
+  other.replace(other.find("/1"), 2, "/3");
+  replace({other + ",\"hash\":\"" + sha256(other + "}") + "\"}"});
+  EXPECT_EQ(verify_chain(path_).bad_line, 1);
+}
+
+TEST_F(LogTest, GoodLinesAreHandedOnUpToTheFirstBadOne) {
+  write(4);
+  auto all = lines();
+  std::swap(all[3], all[4]);
+  replace(all);
+  std::vector<int> steps;
+  const ChainReport report = verify_chain(path_, "", [&](const json& line) {
+    if (line.contains("step")) steps.push_back(line["step"]);
+  });
+  EXPECT_EQ(report.bad_line, 4);
+  EXPECT_EQ(steps, (std::vector<int>{0, 1}));
+}
+
 TEST_F(LogTest, NamesThatAreNotUtf8AreKept) {
   ConsumptionLog log(path_, "run\xff");
   log.append({{"name", "\xc3\x28"}});

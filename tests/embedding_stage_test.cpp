@@ -20,6 +20,7 @@
 #include "core/random.h"
 #include "data/media_writer.h"
 #include "embed/haar_codec.h"
+#include "embed/minilm_encoder.h"
 
 namespace pendulum {
 namespace {

@@ -16,7 +16,9 @@
 #include "export/single_file.h"
 #include "model/diffusers_config.h"
 #include "model/pretrained.h"
+#include "random_wan_vae.h"
 #include "safetensors/safetensors.h"
+#include "small_umt5.h"
 #include "tiny_model.h"
 
 namespace pendulum {
@@ -73,7 +75,7 @@ class ExportTest : public testing::Test {
 TrainedModel* ExportTest::model_ = nullptr;
 
 TEST_F(ExportTest, ShardsComeBackToTheBit) {
-  write_export(*model_, folder_, at::kFloat, false, 20'000);
+  write_export(*model_, folder_, at::kFloat, false, 40'000);
   int shards = 0;
   uint64_t largest = 0;
   for (const auto& entry : fs::directory_iterator(folder_ + "/transformer")) {
@@ -83,7 +85,7 @@ TEST_F(ExportTest, ShardsComeBackToTheBit) {
     largest = std::max<uint64_t>(largest, entry.file_size());
   }
   EXPECT_GE(shards, 3);
-  EXPECT_LE(largest, 20'000 + 4'000) << "tensors and a header";
+  EXPECT_LE(largest, 40'000 + 4'000) << "tensors and a header";
   const TrainedModel again = load_export(folder_);
   for (size_t i = 0; i < model_->transformer->parameters().size(); ++i) {
     EXPECT_TRUE(again.transformer->parameters()[i].second.equal(
@@ -167,6 +169,26 @@ TEST_F(ExportTest, ComesBackToTheBit) {
   EXPECT_EQ(read.provenance.consumption_head, "cd");
   EXPECT_EQ(read.codec->key(), model_->codec->key());
   EXPECT_EQ(read.text_encoder->key(), model_->text_encoder->key());
+}
+
+TEST_F(ExportTest, CarriesTheCodecsWeights) {
+  const std::string vae = base_ + "/vae";
+  write_random_wan_vae(vae, small_wan_vae(false));
+  const TrainedModel model = tiny_model(5, "velocity", {.kind = "wan", .weights = vae});
+  write_export(model, folder_, at::kFloat, false);
+  fs::remove_all(vae);  // the export stands alone
+  const TrainedModel read = load_export(folder_);
+  EXPECT_EQ(read.codec->describe(), model.codec->describe());
+  EXPECT_EQ(read_json(folder_ + "/pendulum.json")["codec"], model.codec->describe());
+  EXPECT_EQ(read_json(folder_ + "/vae/config.json")["latents_std"],
+            model.codec->describe()["latents_std"]);
+  const std::vector<Frames> clips =
+      read.generator().generate({{"a red circle", 3}}, {5, 16, 32}, 1);
+  EXPECT_EQ(clips[0].rgb, model.generator().generate({{"a red circle", 3}}, {5, 16, 32}, 1)[0].rgb);
+
+  // Other statistics mean other latents.
+  edit("vae/config.json", nlohmann::json::json_pointer("/latents_mean/0"), 0.5);
+  EXPECT_TRUE(mentions(message_of<DataError>([&] { load_export(folder_); }), "codec"));
 }
 
 TEST_F(ExportTest, DrawsTheClipsOfTheTrainedModel) {
@@ -265,7 +287,7 @@ TEST_F(ExportTest, DamageIsNamed) {
                            "transformer/diffusion_pytorch_model.safetensors"}) {
     const std::string path = folder_ + "/" + file;
     fs::rename(path, path + ".away");
-    EXPECT_TRUE(mentions(message(), file)) << message();
+    EXPECT_TRUE(mentions(message(), fs::path(path).parent_path().string())) << message();
     std::ofstream(path) << "no json, no tensors";
     EXPECT_TRUE(mentions(message(), folder_)) << file << ": " << message();
     fs::rename(path + ".away", path);
@@ -383,6 +405,24 @@ TEST(DiffusersConfig, ComesBack) {
   nlohmann::json missing = diffusers_config(config);
   missing.erase("eps");
   EXPECT_TRUE(mentions(message_of<DataError>([&] { read_diffusers_config(missing, "x"); }), "eps"));
+}
+
+TEST_F(ExportTest, LinksToTheWeightsOfUmt5AndCopiesItsTokenizer) {
+  const fs::path source = small_umt5::small_folder("export");
+  TrainedModel model = tiny_model(5);
+  model.text_config = {.kind = "umt5", .weights = source.string(), .length = 8};
+  model.text_encoder = make_text_encoder(model.text_config, model.text_config.weights);
+  model.architecture.text_dim = model.text_encoder->dim();
+  model.transformer = std::make_unique<VideoTransformer>(model.architecture, 5);
+  write_export(model, folder_, at::kFloat, false);
+  EXPECT_TRUE(fs::is_symlink(fs::path(folder_) / "text_encoder/model.safetensors"));
+  EXPECT_FALSE(fs::is_symlink(fs::path(folder_) / "text_encoder/config.json"));
+  EXPECT_FALSE(fs::is_symlink(fs::path(folder_) / "tokenizer/spiece.model"));
+  const TrainedModel again = load_export(folder_);
+  EXPECT_EQ(again.text_encoder->key(), model.text_encoder->key());
+  EXPECT_TRUE(at::equal(again.text_encoder->states("a bc"), model.text_encoder->states("a bc")));
+  fs::remove_all(source);
+  EXPECT_TRUE(mentions(message_of<DataError>([&] { load_export(folder_); }), "model.safetensors"));
 }
 
 }  // namespace

@@ -4,6 +4,8 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "core/error.h"
 #include "ops/adamw.h"
 #include "ops/attention.h"
@@ -12,6 +14,7 @@
 #include "ops/norm_modulate.h"
 #include "ops/norm_rotary.h"
 #include "ops/projection.h"
+#include "ops/rms_silu.h"
 #include "support.h"
 
 namespace pendulum {
@@ -38,6 +41,30 @@ at::Tensor plain_norm_modulate(const at::Tensor& x, const at::Tensor& scale,
                                const at::Tensor& shift, double offset) {
   return at::layer_norm(x, {x.size(-1)}, {}, {}, 1e-6) * (offset + broadcast_over_tokens(scale)) +
          broadcast_over_tokens(shift);
+}
+
+// Widths: 1, primes, vector widths less and more one. A row of zeros stays zero.
+TEST(RmsSilu, IsAsGoodAsAten) {
+  const TensorFunction plain = [](const Tensors& in) {
+    const at::Tensor& x = in[0];
+    const at::Tensor length = x.norm(2, -1, true).clamp_min(1e-12);
+    return at::silu(x / length * std::sqrt(static_cast<double>(x.size(-1))) * in[1]);
+  };
+  const TensorFunction f = [](const Tensors& in) {
+    at::Tensor out = at::full_like(in[0], std::nan(""));
+    rms_silu(out, in[0], in[1]);
+    return out;
+  };
+  for (const int64_t dim : {1, 7, 31, 33, 96, 384}) {
+    at::Tensor x = random_tensor({3, 37, dim}, 1) * 5;
+    x[1][2].zero_();
+    expect_as_good_as(f, plain, {x, random_tensor({dim}, 2)});
+    const at::Tensor narrow = x.to(at::kBFloat16), gamma = random_tensor({dim}, 2, at::kBFloat16);
+    const at::Tensor exact = plain({wide(narrow), wide(gamma)});
+    EXPECT_TRUE(near(f({narrow, gamma}), exact, 4e-3 * exact.abs().max().item<double>()));
+    x[0][1][0] = std::nan("");
+    EXPECT_TRUE(f({x, random_tensor({dim}, 2)})[0][1].isnan().all().item<bool>());
+  }
 }
 
 TEST(NormModulate, PerSamplePerTokenAndAffine) {
@@ -152,6 +179,35 @@ TEST(NormRotary, Gradients) {
   EXPECT_TRUE(gradients_match(
       [](const Tensors& t) { return norm_rotary(t[0], {t[1]}, nullptr, 2, 1e-6)[0]; },
       {random_tensor({2, 5, 16}, 1, type), random_tensor({8}, 2, type)}));
+}
+
+// What norm_rotary() gives, in the order in which ranks exchange heads: to the bit, and so are the
+// gradients.
+TEST(NormRotary, DealtToRanks) {
+  for (const at::ScalarType type : {at::kFloat, at::kDouble, at::kBFloat16}) {
+    for (const int64_t parts : {1, 2, 4}) {
+      const auto weights_type = type == at::kBFloat16 ? at::kFloat : type;
+      const at::Tensor dout = random_tensor({3, parts, 2, 65, 4 / parts, 6}, 9).to(type);
+      const auto run = [&](bool dealt) {
+        Tensors t{random_tensor({2, 65, 72}, 1).to(type), random_tensor({24}, 2).to(weights_type),
+                  random_tensor({24}, 3).to(weights_type)};
+        for (at::Tensor& x : t) x.set_requires_grad(true);
+        const RotaryTables tables = tables_like(t[1].detach(), 65, 6);
+        const at::Tensor out =
+            dealt ? norm_rotary_dealt(t[0], {t[1], t[2]}, tables, 4, 1e-6, parts)
+                  : deal_heads(norm_rotary(t[0], {t[1], t[2]}, &tables, 4, 1e-6), parts);
+        out.backward(dout);
+        return Tensors{out.detach(), t[0].grad(), t[1].grad(), t[2].grad()};
+      };
+      const Tensors found = run(true), expected = run(false);
+      for (size_t i = 0; i < expected.size(); ++i) {
+        EXPECT_TRUE(same_bits(found[i], expected[i]))
+            << i << ", " << c10::toString(type) << ", " << parts << " parts";
+      }
+    }
+  }
+  const at::Tensor x = at::zeros({1, 2, 36}), w = at::zeros({12});
+  EXPECT_THROW(norm_rotary_dealt(x, {w, w}, tables_like(x, 2, 4), 3, 1e-6, 2), Error);
 }
 
 TEST(GatedResidual, PerSamplePerTokenAndUngated) {

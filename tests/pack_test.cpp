@@ -14,7 +14,10 @@
 #include <iterator>
 #include <thread>
 
+#include <nlohmann/json.hpp>
+
 #include "core/error.h"
+#include "core/hash.h"
 #include "data/manifest.h"
 #include "data/media_writer.h"
 #include "data/packed_data.h"
@@ -159,6 +162,31 @@ TEST(Pack, TakesAManifestAndDeniesByDefault) {
   EXPECT_EQ(PackedData::open(options.out).sample(2).basis, "b");
 }
 
+TEST(Pack, ClipsOfOneFileShareItsBytes) {
+  const fs::path folder = fresh("excerpts"), in = folder / "in";
+  write_video((in / "long.mp4").string(), draw_scene(clip_scene(1, 3), 33, 32), 8);
+  const std::string rest =
+      R"("media":"long.mp4","caption":"c","licence":"CC0-1.0","holder":"h","basis":"b"})";
+  put(in / "m.jsonl", "{\"id\":\"whole\"," + rest + "\n{\"id\":\"a\",\"end\":1.125," + rest +
+                          "\n{\"id\":\"b\",\"start\":2,\"end\":4.125," + rest +
+                          "\n{\"id\":\"late\",\"start\":3,\"end\":5," + rest +
+                          "\n{\"id\":\"same\",\"start\":0,\"end\":1.125," + rest + "\n");
+  const PackReport report =
+      pack({.input = (in / "m.jsonl").string(), .out = (folder / "out").string()});
+  EXPECT_EQ(report.packed, 3);
+  EXPECT_EQ(report.bytes, static_cast<int64_t>(fs::file_size(in / "long.mp4")));
+  const auto no = refused(report);
+  EXPECT_NE(no.at("late").find("the clip is to end at 5 s"), std::string::npos);
+  EXPECT_EQ(no.at("same"), "has the same bytes as a");
+  const PackedData data = PackedData::open((folder / "out").string());
+  EXPECT_EQ(data.sample(0).frames, 33);
+  EXPECT_EQ(data.sample(1).frames, 9);
+  EXPECT_EQ(data.sample(2).frames, 17);
+  EXPECT_EQ(data.sample(2).excerpt, (Excerpt{2, 4.125}));
+  EXPECT_EQ(clip_frames(data.sample(2), 81, 8), 17);
+  EXPECT_TRUE(check_pack((folder / "out").string()).problems.empty());
+}
+
 TEST(Pack, BadManifestsNameFileAndLine) {
   const fs::path folder = fresh("bad"), in = folder / "in";
   put_still(in / "0.png", 0);
@@ -190,6 +218,10 @@ TEST(Pack, BadManifestsNameFileAndLine) {
   EXPECT_TRUE(contains(refusal(R"({"id":"b","media":"0.png","caption":"c","captions":["c"]})"),
                        "not both"));
   EXPECT_TRUE(contains(refusal(R"({"id":"b","media":"0.png","split":"test"})"), "validation"));
+  EXPECT_TRUE(contains(refusal(R"({"id":"b","media":"0.png","start":2,"end":2})"),
+                       "ends at 2 s, not behind its start at 2 s"));
+  EXPECT_TRUE(contains(refusal(R"({"id":"b","media":"0.png","start":"2"})"), "seconds from 0"));
+  EXPECT_TRUE(contains(refusal(R"({"id":"b","media":"0.png","end":-1})"), "seconds from 0"));
   EXPECT_TRUE(contains(refusal(good), "line 1"));
   EXPECT_TRUE(contains(refusal(R"({"id":"b","media":"../outside.png"})"), "outside"));
   EXPECT_TRUE(contains(refusal(R"({"id":"b","media":"x/../../outside.png"})"), "outside"));
@@ -197,6 +229,14 @@ TEST(Pack, BadManifestsNameFileAndLine) {
   EXPECT_TRUE(contains(refusal(R"({"id":"b","media":"link.png"})"), "symbolic link"));
   refusal(R"({"id":"b","media":"loop_a.png"})");
   refusal("{\"id\":\"\xff\",\"media\":\"0.png\"}");
+  // Far into a long manifest.
+  std::string many;
+  for (int i = 1; i <= 70010; ++i) {
+    many += i == 70001 ? "{\"id\": \"x\n" : text("{\"id\":\"", i, "\",\"media\":\"0.png\"}\n");
+  }
+  put(in / "m.jsonl", many);
+  EXPECT_TRUE(contains(message_of<DataError>([&] { read_manifest((in / "m.jsonl").string()); }),
+                       "m.jsonl:70001: broken JSON"));
   put(in / "m.jsonl", "\n\n");
   message_of<DataError>([&] { read_manifest((in / "m.jsonl").string()); });
   message_of<DataError>([&] { read_manifest((in / "none.jsonl").string()); });
@@ -327,6 +367,68 @@ TEST(Manifest, TheExampleInTheRepositoryIsValid) {
   const auto entries =
       read_manifest(std::string(PENDULUM_SOURCE_DIR) + "/data/example_manifest.jsonl");
   EXPECT_GE(entries.size(), 3u);
+}
+
+// Terms travel from the manifest to the pack's index; perceptual hashes are computed there.
+TEST(Pack, CarriesTermsAndPerceptualHashes) {
+  const fs::path folder = fresh("terms");
+  put_still(folder / "in/a.png", 1);
+  put(folder / "in/m.jsonl",
+      R"({"id":"a","media":"a.png","caption":"c","licence":"CC0-1.0","holder":"h","basis":"b",)"
+      R"("expiry":"2027-03-31","territory":"worldwide","releases":{"model":"not-needed"},)"
+      R"("editorial_only":false,"consent":{"cawg.ai_generative_training":"allowed"}})"
+      "\n");
+  pack({.input = (folder / "in/m.jsonl").string(), .out = (folder / "out").string()});
+  const PackedData data = PackedData::open((folder / "out").string());
+  const RightsTerms& terms = data.sample(0).terms;
+  EXPECT_EQ(print(*terms.expiry), "2027-03-31");
+  EXPECT_EQ(terms.territory, std::vector<std::string>{"worldwide"});
+  EXPECT_EQ(terms.model_release, "not-needed");
+  EXPECT_EQ(terms.property_release, "");
+  EXPECT_EQ(terms.editorial_only, false);
+  EXPECT_EQ(terms.consent.at("ai_generative_training"), "allowed");
+  EXPECT_EQ(data.sample(0).phashes.size(), 1u);
+}
+
+TEST(Pack, WhatADenyListNamesIsNotPacked) {
+  const fs::path folder = fresh("denied");
+  for (int i = 0; i < 4; ++i) put_still(folder / "in" / (std::to_string(i) + ".png"), i);
+  for (int i = 0; i < 4; ++i) put(folder / "in" / (std::to_string(i) + ".txt"), "words");
+  pack(own(folder));
+  const PackedData all = PackedData::open((folder / "out").string());
+  PackOptions options = own(folder);
+  options.out = (folder / "fewer").string();
+  options.deny = {(folder / "deny.txt").string()};
+  put(folder / "deny.txt", "id:0.png\nsha256:" + all.sample(1).sha256 +
+                               "\nphash:" + print_phash(all.sample(2).phashes.at(0)) + "/0\n");
+  const PackReport report = pack(options);
+  EXPECT_GE(report.refused.size(), 3u);
+  EXPECT_EQ(refused(report)["0.png"], "denied: the deny-list names its id");
+  EXPECT_EQ(refused(report)["1.png"], "denied: the deny-list names its content");
+  EXPECT_TRUE(refused(report)["2.png"].starts_with("denied: it looks like phash:"));
+  options.deny.push_back((folder / "missing").string());
+  options.out = (folder / "none").string();
+  EXPECT_THROW(pack(options), ConfigError);
+}
+
+// A pack of format 1: without terms and perceptual hashes, and with that number in its head.
+TEST(Pack, PacksOfTheFirstFormatAreRead) {
+  const fs::path folder = fresh("first_format");
+  put_still(folder / "in/a.png", 1);
+  put(folder / "in/a.txt", "words");
+  pack(own(folder));
+  auto line = nlohmann::json::parse(contents(folder / "out/index.jsonl"));
+  line.erase("phashes");
+  const std::string index = line.dump() + "\n";
+  put(folder / "out/index.jsonl", index);
+  auto head = nlohmann::json::parse(contents(folder / "out/pack.json"));
+  head["version"] = 1;
+  head["index_sha256"] = sha256(index);
+  put(folder / "out/pack.json", head.dump());
+  const PackedData data = PackedData::open((folder / "out").string());
+  EXPECT_EQ(data.size(), 1);
+  EXPECT_TRUE(data.sample(0).phashes.empty());
+  EXPECT_EQ(data.sample(0).terms, RightsTerms());
 }
 
 }  // namespace

@@ -207,8 +207,10 @@ int main(int argc, char** argv) {
   if (argc == 3 && std::string(argv[1]) == "--write") {
     const std::string folder = argv[2];
     const NamedLayout original{WeightLayout::original, "model.diffusion_model."};
+    WanConfig image = image_config();
+    image.image_positions = 0;  // diffusers' converter does not know them
     for (const auto& [name, config] :
-         {std::pair{"text", small_config()}, std::pair{"image", image_config()}}) {
+         {std::pair{"text", small_config()}, std::pair{"image", image}}) {
       const NamedTensors weights = random_weights(at::kFloat, config);
       write_safetensors(text(folder, "/", name, ".diffusers.safetensors"), weights);
       write_safetensors(text(folder, "/", name, ".original.safetensors"),

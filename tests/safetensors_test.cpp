@@ -268,6 +268,29 @@ int rewrite(const std::string& in, const std::string& out) {
   return 0;
 }
 
+TEST(Safetensors, MapsWhatLoadGives) {
+  const std::string path = fresh_folder("map") + "/x.safetensors";
+  const at::Tensor odd = at::arange(7, at::kByte), wide = at::arange(9000, at::kDouble);
+  write_safetensors(path, {{"a", wide},
+                           {"b", at::arange(5, at::kFloat).to(at::kBFloat16)},
+                           {"c", odd},
+                           {"d", at::ones({3}, at::kBool)},
+                           {"e", at::empty({0, 4})}});
+  std::map<std::string, at::Tensor> mapped;
+  {
+    const SafetensorsFile file = SafetensorsFile::open(path);
+    for (const std::string& name : file.names()) mapped[name] = file.map(name);
+  }  // maps outlive the file's descriptor
+  for (const auto& [name, tensor] : read_safetensors(path)) {
+    EXPECT_TRUE(same_bytes(mapped.at(name), tensor)) << name;
+  }
+  // A header of a length that is no multiple of 8 leaves wide elements unaligned: loaded then.
+  const std::string header = R"({"x":{"dtype":"F64","shape":[2],"data_offsets":[0,16]}})";
+  const std::string unaligned = with_header(fresh_folder("unaligned"), header + "   ", 16);
+  ASSERT_NE((8 + header.size() + 3) % 8, 0U);
+  EXPECT_TRUE(at::equal(SafetensorsFile::open(unaligned).map("x"), at::zeros({2}, at::kDouble)));
+}
+
 }  // namespace
 }  // namespace pendulum
 

@@ -51,14 +51,24 @@ struct Trained {
   double parameter_norm = 0;
 };
 
+// What a backward pass does once the gradients are there.
+void reduce(ShardedParameters& weights) {
+  weights.begin_pass(true);
+  weights.empty_pass();
+  weights.end_pass();
+  weights.finish_gradients();
+}
+
 struct Training {
   Training(Communicator& world, int ranks, OptimizerKind kind, bool with_large = false)
-      : weights(parameters(with_large), world, ranks), optimizer(weights.owned(), kind, true) {}
+      : all(parameters(with_large)),
+        weights(all, world, {ranks > 1 ? 1 : 0, ranks}),
+        optimizer(weights.owned(), kind, true) {}
   void steps(int first, int count, int rank, Trained* out) {
     const OptimConfig config{.weight_decay = 0.1, .ema = 0.9};
     for (int step = first; step < first + count; ++step) {
-      set_gradients(weights.all(), rank, step);
-      weights.reduce_gradients();
+      set_gradients(all, rank, step);
+      reduce(weights);
       const double norm = weights.gradient_norm();
       optimizer.step(config, 1e-2, 1 / (1 + norm));
       weights.gather();
@@ -66,6 +76,7 @@ struct Training {
     }
     out->parameter_norm = weights.parameter_norm();
   }
+  NamedTensors all;
   ShardedParameters weights;
   Optimizer optimizer;
 };
@@ -84,7 +95,7 @@ std::vector<Trained> train(int world_size, int ranks, OptimizerKind kind, bool w
     Training training(world, ranks, kind, with_large);
     Trained& mine = out[world.rank()];
     training.steps(0, 3, world.rank(), &mine);
-    mine.parameters = copied(training.weights.all());
+    mine.parameters = copied(training.all);
     mine.state = copied(training.weights.collect(training.optimizer.state()));
     mine.average = copied(training.weights.collect(training.optimizer.average()));
   });
@@ -148,15 +159,15 @@ TEST_F(Sharded, DealsInsideGroups) {
 TEST_F(Sharded, HoldsItsPartAlone) {
   run_loopback(4, [](Communicator& world) {
     Training training(world, 4, OptimizerKind::adamw);
-    set_gradients(training.weights.all(), world.rank(), 0);
-    training.weights.reduce_gradients();
+    set_gradients(training.all, world.rank(), 0);
+    reduce(training.weights);
     std::set<std::string> owned;
     int64_t numbers = 0;
     for (const auto& [name, tensor] : training.weights.owned()) {
       owned.insert(name);
       numbers += tensor.numel();
     }
-    for (const auto& [name, tensor] : training.weights.all())
+    for (const auto& [name, tensor] : training.all)
       EXPECT_EQ(tensor.grad().defined(), owned.contains(name)) << name;
     int64_t state = 0;
     for (const auto& [name, tensor] : training.optimizer.state())
@@ -174,18 +185,18 @@ TEST_F(Sharded, StateMovesBetweenNumbersOfRanks) {
     run_loopback(ranks, [&](Communicator& world) {
       Training training(world, ranks, OptimizerKind::muon);
       if (!values.empty()) {
-        copy_by_name(training.weights.all(), values);
+        copy_by_name(training.all, values);
         training.optimizer.load_state(state);
         training.optimizer.load_average(average);
       }
       Trained unused;
       const OptimConfig config{.weight_decay = 0.1, .ema = 0.9};
       for (int step = first; step < first + 2; ++step) {
-        set_gradients(training.weights.all(), 0, step);
+        set_gradients(training.all, 0, step);
         // Powers of two keep the sum over the ranks exact.
-        for (const auto& [name, tensor] : training.weights.all())
+        for (const auto& [name, tensor] : training.all)
           at::Tensor(tensor).mutable_grad().div_(ranks);
-        training.weights.reduce_gradients();
+        reduce(training.weights);
         training.optimizer.step(config, 1e-2, 0.5);
         training.weights.gather();
       }
@@ -196,7 +207,7 @@ TEST_F(Sharded, StateMovesBetweenNumbersOfRanks) {
       state = s;
       average = a;
       values.clear();
-      for (const auto& [name, tensor] : training.weights.all())
+      for (const auto& [name, tensor] : training.all)
         values.emplace_back(name, tensor.detach().clone());
     });
   };
@@ -213,13 +224,17 @@ TEST_F(Sharded, StateMovesBetweenNumbersOfRanks) {
 
 TEST(Deal, IsEvenAndTheSameEverywhere) {
   const std::vector<int64_t> sizes{7, 7, 5, 4, 4, 3, 3, 2, 1};
-  const std::vector<int> parts = deal(sizes, 3);
+  const auto dealt = [](const std::vector<int64_t>& these, std::vector<int64_t> load) {
+    return deal(these, load);
+  };
   std::vector<int64_t> load(3);
-  for (size_t i = 0; i < sizes.size(); ++i) load[parts[i]] += sizes[i];
+  const std::vector<int> parts = deal(sizes, load);
   EXPECT_EQ(load, (std::vector<int64_t>{12, 12, 12}));
-  EXPECT_EQ(deal(sizes, 3), parts);
-  EXPECT_EQ(deal(sizes, 1), std::vector<int>(9, 0));
-  EXPECT_EQ(deal({5}, 4), std::vector<int>{0});  // three parts stay empty
+  EXPECT_EQ(dealt(sizes, {0, 0, 0}), parts);
+  EXPECT_EQ(dealt(sizes, {0}), std::vector<int>(9, 0));
+  EXPECT_EQ(dealt({5}, {0, 0, 0, 0}), std::vector<int>{0});  // three parts stay empty
+  // A unit is even in itself, and what is over goes where least lies.
+  EXPECT_EQ(dealt({5, 5}, {9, 0, 3}), (std::vector<int>{1, 2}));
 }
 
 }  // namespace

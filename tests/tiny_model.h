@@ -12,11 +12,13 @@ namespace pendulum {
 
 inline constexpr Shape kTinyShape{5, 16, 24};
 
-// Two layers of width 24 over Haar latents of 48 channels; every parameter a keyed random number,
-// so that no path through the network is switched off by a zero.
-inline TrainedModel tiny_model(uint64_t seed, const std::string& predict = "velocity") {
+// Two layers of width 24 over Haar latents of 12 channels, or another codec's; every parameter a
+// keyed random number, so that no path through the network is switched off by a zero.
+inline TrainedModel tiny_model(uint64_t seed, const std::string& predict = "velocity",
+                               const CodecConfig& codec = {
+                                   .spatial = 4, .temporal = 4, .drop = 2}) {
   TrainedModel model;
-  model.codec_config = {.kind = "haar", .spatial = 4, .temporal = 4, .drop = 2};
+  model.codec_config = codec;
   model.codec = make_codec(model.codec_config);
   model.text_config = {.kind = "minilm", .weights = "auto", .length = 7};
   model.text_config.weights =

@@ -1,12 +1,10 @@
 // The CUDA kernels against their CPU twins, in fp32 and bf16. Skipped where there is no device.
-#include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
-#include <bit>
 #include <limits>
 #include <memory>
 
-#include "compare.h"
+#include "device.h"
 #include "kernels/adamw.h"
 #include "kernels/bias_gelu.h"
 #include "kernels/column_sum.h"
@@ -17,84 +15,6 @@
 
 namespace pendulum::kernels {
 namespace {
-
-using Values = std::vector<float>;
-
-class CudaTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0)
-      GTEST_SKIP() << "no CUDA device";
-  }
-};
-
-bf16 narrowed(float x) {
-  const uint32_t bits = std::bit_cast<uint32_t>(x);
-  return {static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16)};
-}
-float widened(bf16 x) { return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16); }
-
-template <class T>
-T element(float x);
-template <>
-float element<float>(float x) {
-  return x;
-}
-template <>
-bf16 element<bf16>(float x) {
-  return narrowed(x);
-}
-float number(float x) { return x; }
-float number(bf16 x) { return widened(x); }
-
-// What a tensor of T holds of these values.
-template <class T>
-Values rounded(Values x) {
-  for (float& v : x) v = number(element<T>(v));
-  return x;
-}
-
-// Device memory; starts as NaN bits, so that an unwritten element shows.
-template <class T>
-class Device {
- public:
-  explicit Device(int64_t count) : count_(count) {
-    EXPECT_EQ(cudaMalloc(&data_, bytes() + 1), cudaSuccess);
-    EXPECT_EQ(cudaMemset(data_, 0xFF, bytes()), cudaSuccess);
-  }
-  explicit Device(const Values& values) : Device(static_cast<int64_t>(values.size())) {
-    std::vector<T> host;
-    for (const float v : values) host.push_back(element<T>(v));
-    EXPECT_EQ(cudaMemcpy(data_, host.data(), bytes(), cudaMemcpyHostToDevice), cudaSuccess);
-  }
-  Device(const Device&) = delete;
-  Device& operator=(const Device&) = delete;
-  ~Device() { cudaFree(data_); }
-  T* data() { return data_; }
-  Values values() const {
-    std::vector<T> host(static_cast<size_t>(count_));
-    EXPECT_EQ(cudaMemcpy(host.data(), data_, bytes(), cudaMemcpyDeviceToHost), cudaSuccess);
-    Values out;
-    for (const T v : host) out.push_back(number(v));
-    return out;
-  }
-
- private:
-  size_t bytes() const { return static_cast<size_t>(count_) * sizeof(T); }
-  int64_t count_;
-  T* data_ = nullptr;
-};
-
-// Both compute in fp32 in other orders: `terms` additions of numbers up to the largest value; then
-// one rounding to T.
-template <class T>
-void expect_close(const Values& actual, const Values& twin, double terms) {
-  double largest = 0;
-  for (const float v : twin) largest = std::max(largest, static_cast<double>(std::abs(v)));
-  const double rounding = sizeof(T) == 2 ? 0x1p-8 : 0;
-  EXPECT_LE(worst_error(actual, twin), largest * (rounding + (8 + terms) * 0x1p-23));
-}
 
 template <class T>
 void check_norm_modulate(const NormModulateSizes& s) {
@@ -154,22 +74,35 @@ void check_qk_norm_rotary(const QkNormRotarySizes& s, bool rotated) {
   Device<T> d_x(x), d_dout(dout), d_out(s.rows * dim), d_dx(Values(s.rows * s.stride, 0.0F));
   Device<float> d_weight(weight), d_cosine(cosine), d_sine(sine), d_rstd(s.rows),
       d_dweight(pieces * dim);
-  qk_norm_rotary_cuda<T>(d_out.data(), d_rstd.data(), d_x.data(), d_weight.data(),
-                         rotated ? d_cosine.data() : nullptr, rotated ? d_sine.data() : nullptr, s,
+  const float* d_c = rotated ? d_cosine.data() : nullptr;
+  const float* d_i = rotated ? d_sine.data() : nullptr;
+  qk_norm_rotary_cuda<T>(d_out.data(), d_rstd.data(), d_x.data(), d_weight.data(), d_c, d_i, s,
                          nullptr);
-  qk_norm_rotary_backward_cuda<T>(
-      d_dx.data(), d_dweight.data(), d_dout.data(), d_x.data(), d_rstd.data(), d_weight.data(),
-      rotated ? d_cosine.data() : nullptr, rotated ? d_sine.data() : nullptr, s, nullptr);
+  qk_norm_rotary_backward_cuda<T>(d_dx.data(), d_dweight.data(), d_dout.data(), d_x.data(),
+                                  d_rstd.data(), d_weight.data(), d_c, d_i, s, nullptr);
   const double terms = std::sqrt(static_cast<double>(dim));
   expect_close<T>(d_out.values(), out, terms);
   expect_close<T>(d_dx.values(), dx, terms);
   expect_close<float>(d_dweight.values(), dweight, 64);
+
+  // Values: cut into parts and put together again, not a bit is lost.
+  qk_norm_rotary<float>(out.data(), nullptr, x.data(), nullptr, c, i, s, 0, s.rows);
+  qk_norm_rotary_cuda<T>(d_out.data(), nullptr, d_x.data(), nullptr, d_c, d_i, s, nullptr);
+  EXPECT_EQ(d_out.values(), out);
+  qk_norm_rotary_backward<float>(dx.data(), nullptr, out.data(), x.data(), nullptr, nullptr, c, i,
+                                 s, 0, pieces);
+  qk_norm_rotary_backward_cuda<T>(d_dx.data(), nullptr, d_out.data(), d_x.data(), nullptr, nullptr,
+                                  d_c, d_i, s, nullptr);
+  EXPECT_EQ(d_dx.values(), dx);
 }
 
+// rows, tokens, heads, head_dim, stride, eps, parts, part_stride; parts without gaps.
 TEST_F(CudaTest, QkNormRotary) {
   for (const QkNormRotarySizes& s :
        {QkNormRotarySizes{1, 1, 2, 2, 4, 1e-6}, QkNormRotarySizes{130, 65, 4, 40, 480, 1e-6},
         QkNormRotarySizes{66, 33, 40, 128, 15360, 1e-6},
+        QkNormRotarySizes{66, 33, 40, 128, 15360, 1e-6, 8, 66 * 5 * 128},
+        QkNormRotarySizes{7, 7, 12, 18, 216, 1e-6, 3, 7 * 4 * 18},
         QkNormRotarySizes{6, 3, 2, 34, 68, 1e-6}}) {
     for (const bool rotated : {true, false}) {
       check_qk_norm_rotary<float>(s, rotated);
@@ -253,28 +186,35 @@ TEST_F(CudaTest, ColumnSumAndPieces) {
   expect_close<float>(d_sum.values(), sum, 239);
 }
 
-// 100 tensors: more than one launch takes; one of them is longer than a block's chunk, one is
-// empty.
+// One tensor is longer than a chunk, one is empty, one has a gradient that is not aligned.
 TEST_F(CudaTest, AdamW) {
   std::vector<Values> p, g, m, v, a;
   std::vector<std::unique_ptr<Device<float>>> device;
-  std::vector<AdamWTensor<float>> host_tensors, device_tensors;
+  std::vector<AdamWTensor<float>> device_tensors;
+  std::vector<int64_t> counts;
   for (int i = 0; i < 100; ++i) {
     const int64_t count = i == 7 ? 70000 : i == 8 ? 0 : 1 + 13 * i;
+    const int64_t shift = i == 9 ? 1 : 0;
+    counts.push_back(count);
     p.push_back(random_values<float>(count, 5 * i));
-    g.push_back(random_values<float>(count, 5 * i + 1));
+    g.push_back(random_values<float>(count + shift, 5 * i + 1));
     m.push_back(random_values<float>(count, 5 * i + 2));
     v.push_back(random_values<float>(count, 5 * i + 3, 0.5, 0.6));
     a.push_back(random_values<float>(count, 5 * i + 4));
     for (const Values& values : {p[i], g[i], m[i], v[i], a[i]})
       device.push_back(std::make_unique<Device<float>>(values));
     const size_t d = device.size() - 5;
-    device_tensors.push_back({device[d]->data(), device[d + 1]->data(), device[d + 2]->data(),
-                              device[d + 3]->data(), i % 2 == 0 ? device[d + 4]->data() : nullptr,
-                              count, 0.1 * (i % 3)});
+    device_tensors.push_back({device[d]->data(), device[d + 1]->data() + shift,
+                              device[d + 2]->data(), device[d + 3]->data(),
+                              i % 2 == 0 ? device[d + 4]->data() : nullptr, count, 0.1 * (i % 3)});
+    g[i].erase(g[i].begin(), g[i].begin() + shift);
   }
   const AdamWStep step{.rate = 0.01, .step = 3};
-  adamw_cuda(device_tensors.data(), 100, step, 0.5, nullptr);
+  const auto chunks = chunks_of(counts);
+  DeviceTable<AdamWTensor<float>> tensor_table(device_tensors);
+  DeviceTable<Chunk> chunk_table(chunks);
+  adamw_cuda(tensor_table.data(), chunk_table.data(), static_cast<int64_t>(chunks.size()), step,
+             0.5, nullptr);
   for (int i = 0; i < 100; ++i) {
     const AdamWTensor<float> host{p[i].data(),
                                   g[i].data(),
@@ -294,17 +234,19 @@ TEST_F(CudaTest, AdamW) {
 TEST_F(CudaTest, SumOfSquares) {
   const Values x = random_values<float>(300001, 1);
   Device<float> d_x(x);
-  double* partial = nullptr;
-  ASSERT_EQ(cudaMalloc(&partial, kSumBlocks * sizeof(double)), cudaSuccess);
-  sum_of_squares_cuda(partial, d_x.data(), 300001, nullptr);
-  std::vector<double> host(kSumBlocks);
-  ASSERT_EQ(cudaMemcpy(host.data(), partial, kSumBlocks * sizeof(double), cudaMemcpyDeviceToHost),
-            cudaSuccess);
-  cudaFree(partial);
-  double sum = 0;
-  for (const double s : host) sum += s;
-  const double expected = sum_of_squares(x.data(), 0, 300001);
-  EXPECT_LE(std::abs(sum - expected), 300001 * 0x1p-52 * expected);
+  // The second tensor begins beside an aligned address.
+  const std::vector<const float*> host{x.data(), x.data() + 1};
+  const auto chunks = chunks_of({300001, 7777});
+  const auto count = static_cast<int64_t>(chunks.size());
+  DeviceTable<const float*> tensors(std::vector<const float*>{d_x.data(), d_x.data() + 1});
+  DeviceTable<Chunk> chunk_table(chunks);
+  DeviceTable<double> partial(std::vector<double>(chunks.size(), -1.0));
+  sum_of_squares_cuda(partial.data(), tensors.data(), chunk_table.data(), count, nullptr);
+  std::vector<double> expected(chunks.size());
+  sum_of_squares(expected.data(), host.data(), chunks.data(), 0, count);
+  const auto found = partial.entries(chunks.size());
+  for (size_t i = 0; i < chunks.size(); ++i)
+    EXPECT_LE(std::abs(found[i] - expected[i]), kChunk * 0x1p-52 * expected[i]) << i;
 }
 
 template <class T>

@@ -1,6 +1,8 @@
 // AdamW and the gradient norm against the textbook update in fp64.
 #include <gtest/gtest.h>
 
+#include <array>
+
 #include "compare.h"
 #include "kernels/adamw.h"
 
@@ -61,6 +63,51 @@ TEST(AdamW, NotANumberInTheGradientShowsInTheParameter) {
   adamw(AdamWTensor<float>{p.data(), g.data(), m.data(), v.data(), nullptr, 9, 0.0}, AdamWStep{}, 1,
         0, 9);
   for (int i = 0; i < 9; ++i) EXPECT_EQ(std::isnan(p[i]), i == 3) << i;
+}
+
+TEST(Chunks, CoverEveryElementOnce) {
+  const auto chunks = chunks_of({0, 1, kChunk, kChunk + 1, 0, 3 * kChunk - 1});
+  const std::vector<std::array<int64_t, 3>> expected{{1, 0, 1},
+                                                     {2, 0, kChunk},
+                                                     {3, 0, kChunk},
+                                                     {3, kChunk, kChunk + 1},
+                                                     {5, 0, kChunk},
+                                                     {5, kChunk, 2 * kChunk},
+                                                     {5, 2 * kChunk, 3 * kChunk - 1}};
+  ASSERT_EQ(chunks.size(), expected.size());
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    const std::array<int64_t, 3> found{chunks[i].tensor, chunks[i].begin, chunks[i].end};
+    EXPECT_EQ(found, expected[i]) << i;
+  }
+}
+
+// A list, in one call over its chunks, is to the bit what its tensors are one by one.
+TEST(AdamW, AListIsItsTensorsOneByOne) {
+  const std::vector<int64_t> counts{3, 0, kChunk + 5, 1, 2 * kChunk};
+  std::vector<std::vector<float>> state[2];  // per tensor: parameter, first, second, average
+  std::vector<std::vector<float>> gradients;
+  std::vector<AdamWTensor<float>> tensors[2];
+  for (size_t i = 0; i < counts.size(); ++i) {
+    gradients.push_back(random_values<float>(counts[i], 7 * i));
+    for (auto& copy : state) {
+      for (uint64_t part = 0; part < 4; ++part)
+        copy.push_back(random_values<float>(counts[i], 7 * i + 1 + part, 0.5, 0.6));
+    }
+  }
+  for (int copy = 0; copy < 2; ++copy) {
+    for (size_t i = 0; i < counts.size(); ++i) {
+      const auto part = [&](size_t p) { return state[copy][4 * i + p].data(); };
+      tensors[copy].push_back({part(0), gradients[i].data(), part(1), part(2),
+                               i % 2 == 0 ? part(3) : nullptr, counts[i], 0.1 * (i % 3)});
+    }
+  }
+  const AdamWStep step{.rate = 0.01, .step = 3};
+  for (const AdamWTensor<float>& t : tensors[0]) adamw(t, step, 0.5, 0, t.count);
+  const auto chunks = chunks_of(counts);
+  const auto middle = static_cast<int64_t>(chunks.size()) / 2;
+  adamw(tensors[1].data(), chunks.data(), step, 0.5, 0, middle);
+  adamw(tensors[1].data(), chunks.data(), step, 0.5, middle, static_cast<int64_t>(chunks.size()));
+  EXPECT_EQ(state[0], state[1]);
 }
 
 TEST(SumOfSquares, IsTakenInDouble) {

@@ -57,6 +57,7 @@ void bench_step(const StepOptions& options) {
   model.set_compute(machine.compute_type());
   model.set_activation_checkpointing(
       parse_activation_checkpointing(config.model.activation_checkpointing));
+  model.set_offload(config.model.offload != "none");
   Optimizer optimizer(model.parameters(), parse_optimizer_kind(config.optim.kind), false);
 
   const std::vector<int64_t> shape{batch, codec->channels(), grid.frames, grid.height, grid.width};
@@ -94,6 +95,8 @@ void bench_step(const StepOptions& options) {
                             {"latent", {codec->channels(), grid.frames, grid.height, grid.width}},
                             {"text", {config.text.length, text_dim}},
                             {"threads", at::get_num_threads()},
+                            {"device", machine.device().str()},
+                            {"checkpointing", config.model.activation_checkpointing},
                             {"model",
                              {{"layers", wan.layers},
                               {"heads", wan.heads},
@@ -113,6 +116,10 @@ void add_bench(CLI::App& app) {
   CLI::App* bench = app.add_subcommand("bench", "measure speed on this machine");
   bench->require_subcommand(1);
   add_bench_attention(*bench);
+  add_bench_catalogue(*bench);
+  add_bench_codec(*bench);
+  add_bench_data(*bench);
+  add_bench_sharding(*bench);
   auto options = std::make_shared<StepOptions>();
   CLI::App* step =
       bench->add_subcommand("step", "forward, backward and update of the model at a stage's shape");

@@ -31,19 +31,24 @@ Geometry geometry(const Config& config, const EmbeddingParts& parts) {
 }
 
 Geometry geometry(const Config& config, const Codec& codec, const WanConfig& wan) {
+  return geometry(config, {codec.channels(), codec.spatial(), codec.temporal()}, wan);
+}
+
+Geometry geometry(const Config& config, const LatentSizes& latents, const WanConfig& wan) {
   return {.layers = wan.layers,
           .width = wan.heads * wan.head_dim,
           .ffn_dim = wan.ffn_dim,
           .freq_dim = wan.freq_dim,
           .text_length = config.text.length,
           .text_dim = wan.text_dim,
-          .spatial = codec.spatial(),
-          .temporal = codec.temporal(),
+          .spatial = latents.spatial,
+          .temporal = latents.temporal,
           .patch = wan.patch,
           .channels = wan.in_channels,
           .cross_attn_norm = wan.cross_attn_norm,
           .heads = wan.heads,
-          .activation_checkpointing = config.model.activation_checkpointing};
+          .activation_checkpointing = config.model.activation_checkpointing,
+          .offloads = config.model.offload != "none"};
 }
 
 }  // namespace pendulum

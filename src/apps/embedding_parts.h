@@ -28,5 +28,10 @@ int text_width(const TextConfig& config);
 // What the plan's cost model needs to know of model, codec and text encoder.
 Geometry geometry(const Config& config, const EmbeddingParts& parts);
 Geometry geometry(const Config& config, const Codec& codec, const WanConfig& wan);
+// The same of a codec that is not at hand.
+struct LatentSizes {
+  int channels = 0, spatial = 1, temporal = 1;
+};
+Geometry geometry(const Config& config, const LatentSizes& latents, const WanConfig& wan);
 
 }  // namespace pendulum

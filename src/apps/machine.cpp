@@ -10,14 +10,19 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <fstream>
+#include <string>
 #include <thread>
 #include <utility>
 
 #ifdef PENDULUM_CUDA
 #include <cuda_runtime_api.h>
+
+#include "comm/nccl_communicator.h"
 #endif
 
 #include "comm/loopback.h"
+#include "comm/staged_communicator.h"
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/log.h"
@@ -55,19 +60,6 @@ int usable_cores() {
   return static_cast<int>(std::thread::hardware_concurrency());
 }
 
-at::Device choose_device(const std::string& wanted, int local_rank) {
-  const bool has_cuda =
-      at::hasCUDA() && at::globalContext().hasCUDA() && at::detail::getCUDAHooks().getNumGPUs() > 0;
-  if (wanted == "cpu" || (wanted == "auto" && !has_cuda)) return at::kCPU;
-  if (!has_cuda) {
-    throw ConfigError(
-        "mesh.device: cuda was asked for, but this build or this machine has none; use cpu or "
-        "auto");
-  }
-  return {at::kCUDA,
-          static_cast<at::DeviceIndex>(local_rank % at::detail::getCUDAHooks().getNumGPUs())};
-}
-
 // Dense bf16 with fp32 sums, from NVIDIA's data sheets.
 double peak_flops_of(const std::string& gpu) {
   // Names begin so; the longer ones first. Variants that are slower than their name's beginning
@@ -92,7 +84,28 @@ std::string device_name(at::Device device) {
   return device.str();
 }
 
+// Kernels are launched on the thread's current GPU, whatever stream they get.
+void make_current([[maybe_unused]] at::Device device) {
+#ifdef PENDULUM_CUDA
+  if (cudaSetDevice(device.index()) != cudaSuccess)
+    throw Error(text("GPU ", device.index(), " cannot be used"));
+#endif
+}
+
 }  // namespace
+
+at::Device choose_device(const std::string& wanted, int local_rank) {
+  const bool has_cuda =
+      at::hasCUDA() && at::globalContext().hasCUDA() && at::detail::getCUDAHooks().getNumGPUs() > 0;
+  if (wanted == "cpu" || (wanted == "auto" && !has_cuda)) return at::kCPU;
+  if (!has_cuda) {
+    throw ConfigError(
+        "mesh.device: cuda was asked for, but this build or this machine has none; use cpu or "
+        "auto");
+  }
+  return {at::kCUDA,
+          static_cast<at::DeviceIndex>(local_rank % at::detail::getCUDAHooks().getNumGPUs())};
+}
 
 int threads_per_process(const MeshConfig& mesh, int local_processes) {
   if (mesh.threads > 0) return mesh.threads;
@@ -111,19 +124,56 @@ Machine::Machine(const MeshConfig& mesh) : device_(at::kCPU) {
   set_log_rank(world_->rank(), world_->size());
   watchdog_ = std::make_unique<Watchdog>(
       world_->rank(), std::chrono::milliseconds(static_cast<int64_t>(mesh.timeout * 1000)));
+  world_->set_watchdog(watchdog_.get());
   const int local = processes_on_this_machine(*world_);
   at::set_num_threads(threads_per_process(mesh, local));
   device_ = choose_device(mesh.device, world_->rank() % local);
   peak_flops_ = mesh.device_flops > 0 ? mesh.device_flops : peak_flops_of(device_name(device_));
-  if (device_.is_cuda()) {  // of each process, where several share a GPU
+  if (device_.is_cuda()) {
+    make_current(device_);
     const int gpus = at::detail::getCUDAHooks().getNumGPUs();
-    peak_flops_ /= (local + gpus - 1) / gpus;
+    const int sharers = (local + gpus - 1) / gpus;
+    peak_flops_ /= sharers;  // of each process, where several share a GPU
+    if (mpi_) choose_gpu_communicator(sharers);
   }
   std::signal(SIGTERM, ask_to_stop);
   std::signal(SIGINT, ask_to_stop);
   info("{} process{}, {} thread{} each, {} in {}", world_->size(), world_->size() == 1 ? "" : "es",
        at::get_num_threads(), at::get_num_threads() == 1 ? "" : "s", device_name(device_),
        compute_type() == at::kFloat ? "fp32" : "bf16");
+}
+
+std::string Machine::device_words() const {
+  if (device_.is_cuda()) return device_name(device_);
+  std::ifstream processors("/proc/cpuinfo");
+  std::string line, model = "cpu";
+  while (std::getline(processors, line)) {
+    if (!line.starts_with("model name")) continue;
+    model = line.substr(std::min(line.size(), line.find(':') + 2));
+    break;
+  }
+  const int threads = at::get_num_threads();
+  return fmt::format("{}, {} thread{}", model, threads, threads == 1 ? "" : "s");
+}
+
+void Machine::choose_gpu_communicator(int sharers) {
+  at::Tensor most = at::full({1}, sharers, at::kLong);  // some machines may have fewer GPUs
+  world_->all_reduce(most, Reduce::max).wait();
+  if (most.item<int64_t>() > 1) {
+    // NCCL refuses two ranks on one GPU.
+    warn(
+        "{} processes share a GPU: what they exchange goes through the host's memory, slowly; "
+        "start one process a GPU to use NCCL",
+        most.item<int64_t>());
+    on_gpu_ = staged_communicator(*world_, at::kCPU);
+  } else {
+#ifdef PENDULUM_CUDA
+    on_gpu_ = nccl_communicator(*world_, device_, *watchdog_);
+#endif
+  }
+  if (!on_gpu_) return;
+  on_gpu_->set_watchdog(watchdog_.get());
+  world_ = on_gpu_.get();
 }
 
 at::ScalarType Machine::compute_type() const {

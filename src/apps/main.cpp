@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include "apps/commands.h"
+#include "config/config.h"
 #include "config/nearest.h"
 #include "core/error.h"
 
@@ -20,6 +21,14 @@ void add_config_options(CLI::App& command, ConfigOptions& options) {
                   "override a key: --set optim.lr=1e-4, --set stages.image.steps=20")
       ->type_name("KEY=VALUE")
       ->take_all();
+}
+
+void with_places(const ConfigOptions& options, const std::function<void()>& body) {
+  try {
+    body();
+  } catch (const ConfigError& error) {
+    throw ConfigError(located(error.what(), options.path, options.overrides));
+  }
 }
 
 namespace {

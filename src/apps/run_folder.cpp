@@ -41,8 +41,11 @@ RunFolder::RunFolder(const Config& config, Communicator& world, bool fresh, bool
       throw ConfigError(
           text("--resume: ", path_, "/checkpoints is empty, there is nothing to go on from"));
     }
+    const std::string frozen = path_ + "/" + kRightsFile;
+    if (!fs::exists(frozen)) publish_text(frozen, print(freeze_rights(config.rights, utc_today())));
   }
   world.barrier();
+  rights_ = read_frozen_rights(path_ + "/" + kRightsFile);
 }
 
 void RunFolder::describe(const Config& config, const Plan& plan, const Sources& sources) const {
@@ -52,12 +55,14 @@ void RunFolder::describe(const Config& config, const Plan& plan, const Sources& 
   std::string refused;
   for (const RefusedSample& r : sources.refused) {
     refused +=
-        nlohmann::json{{"source", r.source}, {"id", r.id}, {"reason", r.reason}}.dump() + "\n";
+        nlohmann::json{{"source", r.source}, {"id", r.id}, {"reason", r.reason}, {"rule", r.rule}}
+            .dump() +
+        "\n";
   }
   publish_text(path_ + "/refused.jsonl", refused);
   if (!sources.refused.empty()) {
-    warn("{} samples may not be trained on and are left out; {}/refused.jsonl says why",
-         sources.refused.size(), path_);
+    warn("{} samples may not be trained on and are left out; {}/refused.jsonl says why\n{}",
+         sources.refused.size(), path_, pendulum::describe(sources.denials()));
   }
   info("run {} in {}, {} optimiser steps, {:.3g} TFLOP", config.run.name, path_, plan.total_steps(),
        plan.total_flops() * 1e-12);

@@ -8,13 +8,18 @@
 
 namespace pendulum {
 
-// Fresh weights, or those of model.import, beside which adapters stand where `lora` asks for them.
 struct StartModel {
   VideoTransformer model;
   std::string base_fingerprint;  // of the imported weights, with adapters; else empty
 };
 
-// fp32 on the CPU. Errors as of wan_config, PretrainedTransformer and add_adapters.
+// fp32 on the CPU, without values yet, which a process may not need all of. Only where `lora` asks
+// for adapters are they there: those of model.import and fresh adapters beside them. Errors as of
+// wan_config, PretrainedTransformer and add_adapters.
 StartModel start_model(const Config& config, const EmbeddingParts& embedding);
+
+// Where there are none yet, fresh values or those of model.import for the parameters that this
+// process holds.
+void set_weights(StartModel& start, const NamedTensors& held, const Config& config);
 
 }  // namespace pendulum

@@ -2,7 +2,9 @@
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <filesystem>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
 #include "apps/embedding_parts.h"
@@ -12,11 +14,17 @@
 #include "attention/slot_groups.h"
 #include "batch/batch_builder.h"
 #include "batch/sources.h"
+#include "checkpoint/checkpoint_store.h"
+#include "checkpoint/manifest.h"
+#include "core/hash.h"
 #include "core/log.h"
 #include "optim/optimizer.h"
 #include "pendulum/plan.h"
+#include "provenance/evidence.h"
+#include "rights/origin.h"
 #include "shard/sharded_parameters.h"
 #include "train/parity_check.h"
+#include "train/run_state.h"
 #include "train/trainer.h"
 
 namespace pendulum {
@@ -34,13 +42,69 @@ bool keeps_average(const Config& config) {
                      [](const StageConfig& s) { return s.optim.ema > 0; });
 }
 
-int ranks_that_share_updates(const MeshConfig& mesh, const Placement& placement,
-                             const Communicator& world) {
-  if (mesh.zero == 0) return 1;
+Sharding sharding(const MeshConfig& mesh, const Placement& placement, const Communicator& world,
+                  const VideoTransformer& model) {
+  if (mesh.zero == 0) return {0, 1, model.first_trained_block()};
   const int ranks = mesh.zero_within == "slot" ? placement.processes : world.size();
   if (ranks == 1 && world.size() > 1 && world.rank() == 0)
     warn("mesh.zero_within is slot, and a slot is one process: nothing is dealt");
-  return ranks;
+  return {mesh.zero, ranks, model.first_trained_block()};
+}
+
+// The plan of a run that begins, or of one that goes on: then what it has walked stays, whatever
+// has changed since.
+Plan plan_run(const Config& config, const std::vector<SourceCatalogue>& catalogues,
+              const Geometry& shapes, const RunFolder& folder, const Embedder& embedder) {
+  const LatestCheckpoint latest = latest_checkpoint(folder.path());
+  if (!latest.folder) return make_plan(config, catalogues, shapes);
+  const nlohmann::json state = read_checkpoint_manifest(*latest.folder).state;
+  const Plan saved = plan_from_manifest(state.at("plan"));
+  const auto finished = state.at("finished_steps").get<int64_t>();
+  Plan plan = continue_plan(saved, finished, config, catalogues, shapes);
+  // Before anything in the run's folder is overwritten.
+  compatible_state(state, config, plan, embedding_key(embedder));
+  if (plan.changes.size() > saved.changes.size() && folder.is_first()) {
+    warn("the plan changes after step {}: a new segment begins", finished);
+    for (const std::string& what : plan.changes.back().what) warn("  {}", what);
+  }
+  return plan;
+}
+
+void warn_of_origins(const std::vector<Origin>& origins) {
+  for (const Origin& origin : origins) {
+    if (!origin.is_own && !origin.is_declared)
+      warn("{}; rights.licensed_only would refuse it", describe(origin));
+  }
+}
+
+// What the consumption log says at every start beside the plan: under which rights, on what.
+nlohmann::json log_details(const Config& config, const RunFolder& folder,
+                           const std::vector<Origin>& origins) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const Origin& origin : origins) list.push_back(to_json(origin));
+  nlohmann::json details{{"as_of", print(folder.rights().as_of)},
+                         {"rights_sha256", sha256(print(folder.rights()))},
+                         {"origins", list}};
+  // Weights that a run of this program has trained: their log goes on in this one.
+  namespace fs = std::filesystem;
+  for (const fs::path& place :
+       {fs::path(config.model.import), fs::path(config.model.import) / ".."}) {
+    if (config.model.import.empty() || details.contains("base")) continue;
+    if (const auto evidence = evidence_of(place.string())) {
+      details["base"] = {{"run", evidence->head.run},
+                         {"step", evidence->step},
+                         {"consumption_log_head", evidence->head.head}};
+    }
+  }
+  return details;
+}
+
+void warn_of_measured_costs(const Plan& plan, const Machine& machine) {
+  const std::string& measured = plan.options.measured;
+  if (measured.empty() || machine.world().rank() != 0) return;
+  const std::string here = machine.device_words();
+  if (measured.ends_with(here)) return;
+  warn("costs were measured {}, this is {}: batches and widths may not suit it", measured, here);
 }
 
 int train(const TrainOptions& options) {
@@ -48,10 +112,15 @@ int train(const TrainOptions& options) {
   const Machine machine(config.mesh);
   const RunFolder folder(config, machine.world(), options.fresh, options.resume);
 
-  const Sources sources = open_sources(config);
+  const std::vector<Origin> origins = judge_origins(config, folder.rights().as_of);
+  if (machine.world().rank() == 0) warn_of_origins(origins);
+  const Sources sources = open_sources(config, folder.rights());
   const EmbeddingParts embedding(config);
-  const Plan plan = make_plan(config, catalogues(sources, config), geometry(config, embedding));
+  const Geometry shapes = geometry(config, embedding);
+  const Plan plan =
+      plan_run(config, catalogues(sources, config, shapes), shapes, folder, embedding.embedder);
   folder.describe(config, plan, sources);
+  warn_of_measured_costs(plan, machine);
 
   StartModel start = start_model(config, embedding);
   VideoTransformer& model = start.model;
@@ -59,19 +128,24 @@ int train(const TrainOptions& options) {
   model.set_compute(machine.compute_type());
   const auto checkpointing = parse_activation_checkpointing(config.model.activation_checkpointing);
   model.set_activation_checkpointing(checkpointing);
+  model.set_offload(config.model.offload != "none");
 
   Communicator& world = machine.world();
   const Placement placement = place(world.rank(), world.size(), config.mesh);
+  check_world_memory(plan, placement.processes);
   const SlotGroups groups(world, placement.processes, plan.widths(), model.config().heads);
   check_parity(groups, model.config(), machine.device(), machine.compute_type(), checkpointing);
-  ShardedParameters weights(select_trainable(model.trainable(), config.model.trainable), world,
-                            ranks_that_share_updates(config.mesh, placement, world));
+  select_trainable(model.trainable(), config.model.trainable);
+  ShardedParameters weights(model.parameters(), world,
+                            sharding(config.mesh, placement, world, model));
+  set_weights(start, weights.held(), config);
+  if (weights.observes()) model.set_observer(weights.observer());
   Optimizer optimizer(weights.owned(), parse_optimizer_kind(config.optim.kind),
                       keeps_average(config));
 
   Trainer trainer({config, plan, sources, embedding.embedder, world, placement, groups, model,
                    start.base_fingerprint, weights, optimizer, machine.peak_flops(), folder.path(),
-                   machine.stop_signal()});
+                   log_details(config, folder, origins), machine.stop_signal()});
   trainer.resume_if_possible();
   return trainer.run(options.stage) == RunEnd::stopped ? kStoppedBySignal : kSuccess;
 }
@@ -90,7 +164,8 @@ void add_train(CLI::App& app, int& exit_code) {
                  "insist on going on: an error where there is nothing to go on from")
       ->excludes(fresh);
   command->add_option("--stage", options->stage, "stop after this stage");
-  command->callback([options, &exit_code] { exit_code = train(*options); });
+  command->callback(
+      [options, &exit_code] { with_places(*options, [&] { exit_code = train(*options); }); });
 }
 
 }  // namespace pendulum

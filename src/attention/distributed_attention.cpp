@@ -1,5 +1,5 @@
 // Legend: B samples, L tokens of a rank, U ranks that exchange heads, R blocks in the ring, H
-// heads, h = H / U, d elements of a head, C tensors that travel together.
+// heads, h = H / U, d elements of a head.
 #include "attention/distributed_attention.h"
 
 #include <ATen/ATen.h>
@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "ops/merge_attention.h"
+#include "ops/norm_rotary.h"
 
 namespace pendulum {
 namespace {
@@ -16,38 +17,39 @@ using torch::autograd::variable_list;
 
 int64_t bytes_of(const at::Tensor& x) { return x.numel() * static_cast<int64_t>(x.itemsize()); }
 
-at::Tensor all_to_all(const at::Tensor& send, SequenceGroup& group) {
-  at::Tensor receive = at::empty_like(send);
-  group.ulysses().all_to_all(send, receive).wait();
+// Part r of `send` is for rank r; part r of `receive` comes from it.
+Handle exchange(const at::Tensor& send, const at::Tensor& receive, SequenceGroup& group) {
   const int64_t ranks = group.ulysses().size();
   group.traffic().ulysses += bytes_of(send) / ranks * (ranks - 1);
-  return receive;
+  return group.ulysses().all_to_all(send, receive);
 }
 
-// (C, B, L, H, d) -> (C, B, U L, h, d): all tokens of the block, this rank's heads.
-at::Tensor tokens_for_heads(const at::Tensor& x, SequenceGroup& group) {
-  const int64_t u = group.ulysses().size();
-  if (u == 1) return x;
-  const auto s = x.sizes();
-  const at::Tensor send = x.view({s[0], s[1], s[2], u, s[3] / u, s[4]})
-                              .permute({3, 0, 1, 2, 4, 5})
-                              .contiguous();  // (U, C, B, L, h, d)
-  return all_to_all(send, group)
-      .permute({1, 2, 0, 3, 4, 5})
-      .reshape({s[0], s[1], u * s[2], s[3] / u, s[4]});
+// (..., U, B, L, h, d), the parts of the ranks -> (..., B, U L, h, d), tokens in their order.
+// Without a copy for one sample.
+at::Tensor joined_tokens(const at::Tensor& parts) {
+  return parts.transpose(-5, -4).flatten(-4, -3).contiguous();
 }
 
-// The way back: (C, B, U L, h, d) -> (C, B, L, H, d).
-at::Tensor heads_for_tokens(const at::Tensor& x, SequenceGroup& group) {
-  const int64_t u = group.ulysses().size();
-  if (u == 1) return x;
-  const auto s = x.sizes();
-  const at::Tensor send = x.view({s[0], s[1], u, s[2] / u, s[3], s[4]})
-                              .permute({2, 0, 1, 3, 4, 5})
-                              .contiguous();  // (U, C, B, L, h, d)
-  return all_to_all(send, group)
-      .permute({1, 2, 3, 0, 4, 5})
-      .reshape({s[0], s[1], s[2] / u, u * s[3], s[4]});
+// The way back, (B, U L, h, d) -> (U, B, L, h, d), contiguous and of `type`; rows that `x` lacks
+// are zero. Without a copy for one sample that has them all.
+at::Tensor token_parts(const at::Tensor& x, int64_t ranks, int64_t places, at::ScalarType type) {
+  at::Tensor whole = x.to(type);
+  if (x.size(1) != ranks * places) {
+    whole = at::zeros({x.size(0), ranks * places, x.size(2), x.size(3)}, whole.options());
+    whole.narrow(1, 0, x.size(1)).copy_(x);
+  }
+  return whole.unflatten(1, {ranks, places}).transpose(0, 1).contiguous();
+}
+
+// dealt (3, U, B, L, h, d), by receiver -> (3, B, U L, h, d): all tokens of the block, this rank's
+// heads. Keys and values leave first: the ring begins with them.
+at::Tensor tokens_for_heads(const at::Tensor& dealt, SequenceGroup& group) {
+  if (group.ulysses().size() == 1) return joined_tokens(dealt);
+  const at::Tensor received = at::empty_like(dealt);
+  std::vector<Handle> handles;
+  for (const int64_t i : {1, 2, 0}) handles.push_back(exchange(dealt[i], received[i], group));
+  for (Handle& handle : handles) handle.wait();
+  return joined_tokens(received);
 }
 
 // A block that stands still for a step while it is on its way to the next rank.
@@ -102,24 +104,26 @@ AttentionOutput ring_forward(const at::Tensor& query, const at::Tensor& key_valu
     if (!walk.is_last(step)) passing.start(here);
     const int64_t keys = walk.keys(step);
     if (keys > 0 && query.size(1) > 0) {
-      merge_attention(
-          merged, attention_forward(query, here[0].narrow(1, 0, keys), here[1].narrow(1, 0, keys)));
+      accumulate_attention(merged, query, here[0].narrow(1, 0, keys), here[1].narrow(1, 0, keys));
     }
     if (!walk.is_last(step)) here = passing.finish();
   }
   return merged;
 }
 
-struct RingGradients {
-  at::Tensor query;      // (B, n, h, d)
-  at::Tensor key_value;  // (2, B, U L, h, d), zero in the padding
-};
+// Of the real tokens of a block, or with zeros in the padding.
+using RingGradients = AttentionGradients;
 
 // Keys and values travel as they did forward; the sum of their gradients follows one step behind
 // and comes home with the last pass.
 RingGradients ring_backward(const at::Tensor& dout, const at::Tensor& query,
                             const at::Tensor& key_value, const AttentionOutput& whole,
                             SequenceGroup& group, const RingWalk& walk) {
+  const auto block = [&](const at::Tensor& here, int64_t keys) {
+    return attention_backward(dout, query, here[0].narrow(1, 0, keys), here[1].narrow(1, 0, keys),
+                              whole);
+  };
+  if (walk.size == 1) return block(key_value, walk.keys(0));
   const auto wide = query.options().dtype(at::promote_types(query.scalar_type(), at::kFloat));
   const at::Tensor dquery = at::zeros(query.sizes(), wide);
   at::Tensor sum = at::zeros(key_value.sizes(), wide);
@@ -130,46 +134,45 @@ RingGradients ring_backward(const at::Tensor& dout, const at::Tensor& query,
     const int64_t keys = walk.keys(step);
     AttentionGradients g;
     const bool is_empty = keys == 0 || query.size(1) == 0;
-    if (!is_empty) {
-      g = attention_backward(dout, query, here[0].narrow(1, 0, keys), here[1].narrow(1, 0, keys),
-                             whole);
-    }
+    if (!is_empty) g = block(here, keys);
     if (step > 0) sum = sums.finish();
     if (!is_empty) {
       dquery.add_(g.query);
       sum[0].narrow(1, 0, keys).add_(g.key);
       sum[1].narrow(1, 0, keys).add_(g.value);
     }
-    if (walk.size > 1) sums.start(sum);
+    sums.start(sum);
     if (!walk.is_last(step)) here = passing.finish();
   }
-  if (walk.size > 1) sum = sums.finish();
-  return {dquery, sum};
+  sum = sums.finish();
+  return {dquery, sum[0], sum[1]};
 }
 
 struct DistributedAttention : torch::autograd::Function<DistributedAttention> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& query,
-                            const at::Tensor& key, const at::Tensor& value, SequenceGroup* group,
-                            int64_t tokens, AttentionTape* tape) {
-    const auto sizes = query.sizes();
-    const at::Tensor packed =
-        tokens_for_heads(at::stack({query, key, value}), *group);  // (3, B, U L, h, d)
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& dealt_in,
+                            SequenceGroup* group, int64_t tokens, AttentionTape* tape) {
+    const at::Tensor dealt = dealt_in.contiguous();
+    const auto s = dealt.sizes();  // (3, U, B, L, h, d)
+    const at::Tensor packed = tokens_for_heads(dealt, *group);
     const RingWalk walk(*group, packed.size(2), tokens);
     const at::Tensor q = packed[0].narrow(1, 0, walk.queries());
-    const at::Tensor key_value = packed.narrow(0, 1, 2).contiguous();
+    const at::Tensor key_value = packed.narrow(0, 1, 2);
     const auto compute = [&] {
       const AttentionOutput merged = ring_forward(q, key_value, *group, walk);
-      return AttentionOutput{merged.out.to(query.scalar_type()), merged.log_sum_exp};
+      return AttentionOutput{merged.out.to(q.scalar_type()), merged.log_sum_exp};
     };
     const AttentionOutput whole = tape ? tape->take(compute) : compute();
     context->save_for_backward({q, key_value, whole.out, whole.log_sum_exp});
     context->saved_data["group"] = reinterpret_cast<int64_t>(group);
     context->saved_data["tokens"] = tokens;
 
-    at::Tensor padded = at::zeros(packed[0].sizes(), query.options());
-    padded.narrow(1, 0, walk.queries()).copy_(whole.out);
-    return heads_for_tokens(padded.unsqueeze(0), *group)
-        .reshape({sizes[0], sizes[1], sizes[2] * sizes[3]});
+    at::Tensor parts = token_parts(whole.out, s[1], s[3], q.scalar_type());  // (U, B, L, h, d)
+    if (s[1] > 1) {
+      const at::Tensor mine = at::empty_like(parts);
+      exchange(parts, mine, *group).wait();
+      parts = mine;
+    }
+    return parts.permute({1, 2, 0, 3, 4}).reshape({s[2], s[3], s[1] * s[4] * s[5]});
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
@@ -178,19 +181,39 @@ struct DistributedAttention : torch::autograd::Function<DistributedAttention> {
     const at::Tensor& key_value = saved[1];
     auto& group = *reinterpret_cast<SequenceGroup*>(context->saved_data["group"].toInt());
     const RingWalk walk(group, key_value.size(2), context->saved_data["tokens"].toInt());
-    const int64_t heads = q.size(2) * group.ulysses().size();
-    const auto s = gradients[0].sizes();
-    const at::Tensor dout = tokens_for_heads(
-        gradients[0].contiguous().view({1, s[0], s[1], heads, q.size(3)}), group)[0];
-    const RingGradients g = ring_backward(dout.narrow(1, 0, walk.queries()), q, key_value,
-                                          {saved[2], saved[3]}, group, walk);
+    const int64_t ranks = group.ulysses().size();
+    const auto s = gradients[0].sizes();  // (B, L, H d)
+    at::Tensor dout = gradients[0]
+                          .reshape({s[0], s[1], ranks, q.size(2), q.size(3)})
+                          .permute({2, 0, 1, 3, 4})
+                          .contiguous();  // (U, B, L, h, d)
+    if (ranks > 1) {
+      const at::Tensor received = at::empty_like(dout);
+      exchange(dout, received, group).wait();
+      dout = received;
+    }
+    const RingGradients g = ring_backward(joined_tokens(dout).narrow(1, 0, walk.queries()), q,
+                                          key_value, {saved[2], saved[3]}, group, walk);
+    return {dealt_gradient({g.query, g.key, g.value}, q.scalar_type(), s[1], group), at::Tensor(),
+            at::Tensor(), at::Tensor()};
+  }
 
-    const auto pair = key_value.sizes();  // (2, B, U L, h, d)
-    at::Tensor packed = at::zeros({3, pair[1], pair[2], pair[3], pair[4]}, q.options());
-    packed[0].narrow(1, 0, walk.queries()).copy_(g.query);
-    packed.narrow(0, 1, 2).copy_(g.key_value);
-    const at::Tensor local = heads_for_tokens(packed, group);
-    return {local[0], local[1], local[2], at::Tensor(), at::Tensor(), at::Tensor()};
+ private:
+  // Each (B, up to U L, h, d) -> (3, U, B, L, h, d), `places` = L.
+  static at::Tensor dealt_gradient(const std::vector<at::Tensor>& g, at::ScalarType type,
+                                   int64_t places, SequenceGroup& group) {
+    const int64_t ranks = group.ulysses().size();
+    std::vector<at::Tensor> parts;
+    for (const at::Tensor& x : g) parts.push_back(token_parts(x, ranks, places, type));
+    if (ranks == 1) return at::stack(parts);
+    const at::Tensor dealt =
+        at::empty({3, ranks, parts[0].size(1), places, parts[0].size(3), parts[0].size(4)},
+                  parts[0].options());
+    std::vector<Handle> handles;
+    for (int64_t i = 0; i < 3; ++i)
+      handles.push_back(exchange(parts[static_cast<size_t>(i)], dealt[i], group));
+    for (Handle& handle : handles) handle.wait();
+    return dealt;
   }
 };
 
@@ -210,7 +233,16 @@ at::Tensor distributed_attention(const at::Tensor& query, const at::Tensor& key,
                            " heads; ", ulysses_part(group.width(), query.size(2)),
                            " is the largest that does for ", group.width(), " ranks"));
   }
-  return DistributedAttention::apply(query, key, value, &group, tokens, tape);
+  return distributed_attention(deal_heads({query, key, value}, ulysses), group, tokens, tape);
+}
+
+at::Tensor distributed_attention(const at::Tensor& dealt, SequenceGroup& group, int64_t tokens,
+                                 AttentionTape* tape) {
+  check(dealt.dim() == 6 && dealt.size(0) == 3 && dealt.size(1) == group.ulysses().size() &&
+            dealt.size(3) == group.tokens_per_rank(tokens),
+        "query, key and value (3, ", group.ulysses().size(), ", B, ", group.tokens_per_rank(tokens),
+        ", h, d) of ", tokens, " tokens on ", group.width(), " ranks, found ", dealt.sizes());
+  return DistributedAttention::apply(dealt, &group, tokens, tape);
 }
 
 }  // namespace pendulum

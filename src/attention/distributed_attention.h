@@ -21,4 +21,9 @@ at::Tensor distributed_attention(const at::Tensor& query, const at::Tensor& key,
                                  const at::Tensor& value, SequenceGroup& group, int64_t tokens,
                                  AttentionTape* tape = nullptr);
 
+// The same of all three as norm_rotary_dealt() writes them for group.ulysses().size() ranks, (3, U,
+// B, L, H / U, d): they leave as they lie there.
+at::Tensor distributed_attention(const at::Tensor& dealt, SequenceGroup& group, int64_t tokens,
+                                 AttentionTape* tape = nullptr);
+
 }  // namespace pendulum

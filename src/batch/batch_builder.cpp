@@ -3,6 +3,8 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "core/log.h"
 
@@ -45,24 +47,33 @@ void BatchBuilder::top_up() {
       plan_step();
       continue;
     }
-    workers_.submit([this, planned = std::move(waiting_.front())] { return build(planned); });
+    workers_.submit([this, planned = std::move(waiting_.front()), withdrawals = withdrawals_] {
+      return build(planned, withdrawals);
+    });
     waiting_.pop_front();
   }
 }
 
 void BatchBuilder::plan_step() {
-  StepBatches step{walker_.next(), 0, 0};
+  StepBatches step{walker_.next()};
+  const int processes = placement_.processes;
+  std::vector<int> passes(placement_.slots * processes);  // so far, by process
   const SegmentPlan& segment = plan_.segments[step.plan.segment];
   for (size_t i = 0; i < step.plan.draws.size(); ++i) {
     const Draw& draw = step.plan.draws[i];
     const BucketPlan& bucket = segment.buckets[draw.bucket];
     const auto count = static_cast<int64_t>(draw.samples.size());
-    const bool is_mine = static_cast<int>(i % placement_.slots) == placement_.slot;
+    const auto slot = static_cast<int>(i % placement_.slots);
     SequenceGroup& sharers = groups_.of(bucket.width);
     const int width = sharers.width();
-    for (int64_t begin = 0; is_mine && begin < count; begin += bucket.batch) {
-      const int64_t turn = (begin / bucket.batch) % (placement_.processes / width);
-      if (turn != placement_.member / width) continue;
+    for (int64_t begin = 0; begin < count; begin += bucket.batch) {
+      const auto turn = static_cast<int>((begin / bucket.batch) % (processes / width));
+      const auto first_sharer = passes.begin() + slot * processes + turn * width;
+      const int pass = *std::max_element(first_sharer, first_sharer + width);
+      std::fill(first_sharer, first_sharer + width, pass + 1);
+      if (slot != placement_.slot || turn != placement_.member / width) continue;
+      step.passes.resize(pass);
+      step.passes.push_back(true);
       const auto first = draw.samples.begin() + begin;
       PlannedBatch planned{step.plan.segment,
                            draw.bucket,
@@ -75,6 +86,7 @@ void BatchBuilder::plan_step() {
     }
     step.num_samples += count;
   }
+  step.passes.resize(*std::max_element(passes.begin(), passes.end()));
   steps_.push_back(std::move(step));
 }
 
@@ -98,7 +110,14 @@ Batch BatchBuilder::next() {
   const Expected expected = std::move(expected_.front());
   expected_.pop_front();
   Batch batch;
-  if (expected.embedder == expected.sharers->rank()) batch = workers_.next();
+  if (expected.embedder == expected.sharers->rank()) {
+    batch = workers_.next();
+    if (is_outdated(expected.planned, batch)) {
+      OrderedWorkers<Batch> once(1, 1);  // a worker's thread: the same bits as any other batch's
+      once.submit([&] { return build(expected.planned, withdrawals_); });
+      batch = once.next();
+    }
+  }
   top_up();
   if (expected.sharers->width() > 1) share(expected, &batch);
   return batch;
@@ -128,28 +147,49 @@ void BatchBuilder::share(const Expected& expected, Batch* batch) {
   members.broadcast(batch->text, expected.embedder).wait();
   if (expected.embedder == members.rank()) return;
 
-  const Bucket& order = plan_.buckets[bucket.index];
   batch->bucket = planned.bucket;
   for (int64_t i = 0; i < size; ++i) {
     const PlannedSample& sample = planned.samples[i];
     const auto k = static_cast<int>(replacements[i].item<int64_t>());
-    const int64_t entry = k == 0 ? sample.entry : order.replacement(plan_.seed, sample.ordinal, k);
+    const int64_t entry = attempted_entry(plan_, bucket, sample, k);
     batch->keys.push_back({bucket.uid, sample.ordinal});
     batch->consumed.push_back(
         {planned.first_place + i, sample.ordinal, sample.entry, k, bucket.entries[entry]});
   }
 }
 
-Batch BatchBuilder::build(const PlannedBatch& batch_plan) const {
+void BatchBuilder::withdraw(Withdrawals withdrawals, int segment) {
+  withdrawals.check_what_is_left(plan_, segment);
+  withdrawals_ = std::make_shared<const Withdrawals>(std::move(withdrawals));
+}
+
+// Whether any entry that was tried for the batch is judged otherwise now. Only then could another
+// be used: what reads and what does not is the same in every attempt.
+bool BatchBuilder::is_outdated(const PlannedBatch& planned, const Batch& batch) const {
+  if (batch.withdrawals == withdrawals_) return false;
+  const BucketPlan& bucket = plan_.segments[planned.segment].buckets[planned.bucket];
+  for (size_t i = 0; i < planned.samples.size(); ++i) {
+    for (int k = 0; k <= batch.consumed[i].replacement; ++k) {
+      const int64_t sample = bucket.entries[attempted_entry(plan_, bucket, planned.samples[i], k)];
+      if (batch.withdrawals->holds(bucket.source, sample) !=
+          withdrawals_->holds(bucket.source, sample))
+        return true;
+    }
+  }
+  return false;
+}
+
+Batch BatchBuilder::build(const PlannedBatch& batch_plan,
+                          const std::shared_ptr<const Withdrawals>& withdrawals) const {
   const SegmentPlan& segment = plan_.segments[batch_plan.segment];
   const BucketPlan& bucket = segment.buckets[batch_plan.bucket];
-  const Bucket& order = plan_.buckets[bucket.index];
   const OpenSource& source = sources_[bucket.source];
   const double fps = config_.stages[segment.stage].fps;
   const ClipRequest request{bucket.shape.frames, fps, bucket.shape.height, bucket.shape.width};
 
   Batch batch;
   batch.bucket = batch_plan.bucket;
+  batch.withdrawals = withdrawals;
   std::vector<at::Tensor> latents, text_states;
   for (size_t i = 0; i < batch_plan.samples.size(); ++i) {
     const PlannedSample& planned = batch_plan.samples[i];
@@ -158,8 +198,12 @@ Batch BatchBuilder::build(const PlannedBatch& batch_plan) const {
                             .entry = planned.entry};
     const uint64_t caption = draw(Purpose::caption_choice, plan_.seed, bucket.uid, planned.ordinal);
     const uint64_t latent = draw(Purpose::posterior, plan_.seed, bucket.uid, planned.ordinal);
-    for (int64_t entry = planned.entry;;) {
+    for (int unreadable = 0;; ++consumed.replacement) {
+      const int64_t entry = attempted_entry(plan_, bucket, planned, consumed.replacement);
       consumed.sample = bucket.entries[entry];
+      // Before anything is read: a withdrawn sample's latent may lie in the cache.
+      if (bucket.is_withdrawn(entry) || withdrawals->holds(bucket.source, consumed.sample))
+        continue;
       auto embedded = embedder_.embed(source.data, consumed.sample, request, caption, latent);
       if (auto* good = std::get_if<Embedded>(&embedded)) {
         latents.push_back(std::move(good->latent));
@@ -169,12 +213,11 @@ Batch BatchBuilder::build(const PlannedBatch& batch_plan) const {
       batch.unreadable.push_back(text("sources.", bucket.source, ": ",
                                       source.data.sample(consumed.sample).id, ": ",
                                       std::get<ReadFailure>(embedded).reason));
-      if (++consumed.replacement > kMaxReplacements) {
+      if (++unreadable > kMaxReplacements) {
         throw DataError(text("bucket ", bucket.name, ": ", kMaxReplacements,
                              " samples in a row cannot be read; the last, ",
                              batch.unreadable.back()));
       }
-      entry = order.replacement(plan_.seed, planned.ordinal, consumed.replacement);
     }
     batch.keys.push_back({bucket.uid, planned.ordinal});
     batch.consumed.push_back(consumed);

@@ -11,6 +11,7 @@
 
 #include "attention/slot_groups.h"
 #include "batch/sources.h"
+#include "batch/withdrawals.h"
 #include "core/random.h"
 #include "embed/embedding_stage.h"
 #include "pendulum/plan.h"
@@ -36,7 +37,7 @@ struct ConsumedSample {
   int64_t place = 0;    // its place among all samples of the optimiser step, in the plan's order
   int64_t ordinal = 0;  // of its bucket
   int64_t entry = 0;    // planned
-  int replacement = 0;  // k of replacement(n, k); 0: the planned entry was readable
+  int replacement = 0;  // k of replacement(n, k); 0: the planned entry was used
   int64_t sample = 0;   // index in the source's packed data
 };
 
@@ -47,7 +48,8 @@ struct Batch {
   at::Tensor text;     // (B, L, D) fp32
   std::vector<SampleKey> keys;
   std::vector<ConsumedSample> consumed;
-  std::vector<std::string> unreadable;  // "id: reason" of each entry that had to be replaced
+  std::vector<std::string> unreadable;  // "id: reason" of each entry that could not be read
+  std::shared_ptr<const Withdrawals> withdrawals;  // that held while it was built
 };
 
 // One optimiser step of this process: the whole plan of the step, and the batches that are its own
@@ -56,6 +58,10 @@ struct StepBatches {
   StepPlan plan;
   int64_t num_samples = 0;  // of the whole step, all processes
   int num_batches = 0;      // to take with next()
+  // The passes through the network that all processes make side by side: true where this one has a
+  // batch. A batch is the same pass for all who share it; there are as many passes as the process
+  // with the most of them needs.
+  std::vector<bool> passes{};
 };
 
 class BatchBuilder {
@@ -69,6 +75,12 @@ class BatchBuilder {
   // of them, in turn, and handed to the others: next() is collective in the group.
   StepBatches begin_step();
   Batch next();
+
+  // From the next batch on these are not used but replaced, in batches too that are built already:
+  // those are looked through and built anew where it matters. All processes do so at one step.
+  // DataError where a bucket of this segment or a later one has no sample left.
+  void withdraw(Withdrawals withdrawals, int segment);
+  const Withdrawals& withdrawals() const { return *withdrawals_; }
 
   // Time the caller waited for data and time the workers worked, since the beginning. Waiting for
   // another process to embed a shared batch is waiting for data.
@@ -92,7 +104,9 @@ class BatchBuilder {
   };
   void top_up();
   void plan_step();
-  Batch build(const PlannedBatch& planned) const;
+  Batch build(const PlannedBatch& planned,
+              const std::shared_ptr<const Withdrawals>& withdrawals) const;
+  bool is_outdated(const PlannedBatch& planned, const Batch& batch) const;
   void share(const Expected& expected, Batch* batch);
 
   const Plan& plan_;
@@ -104,6 +118,7 @@ class BatchBuilder {
   const SlotGroups& groups_;
   std::map<const SequenceGroup*, int64_t> dealt_;  // batches so far, by group
   double waited_in_calls_ = 0;
+  std::shared_ptr<const Withdrawals> withdrawals_ = std::make_shared<const Withdrawals>();
   std::deque<StepBatches> steps_;     // planned and not yet begun
   std::deque<Expected> expected_;     // planned and not yet taken
   std::deque<PlannedBatch> waiting_;  // planned and not yet handed to a worker

@@ -5,7 +5,6 @@
 #include <map>
 
 #include "core/error.h"
-#include "core/hash.h"
 #include "rights/policy.h"
 
 namespace pendulum {
@@ -14,16 +13,35 @@ namespace {
 // Holds out the `count` samples with the smallest hashes: a rule that additions to the data hardly
 // disturb. At most a tenth, so that small fine-tuning sets keep their samples.
 void hold_out(OpenSource& source, int64_t count) {
-  std::vector<int64_t> order = source.training;
-  const auto hash = [&](int64_t i) { return hash_name(source.data.sample(i).id); };
-  std::sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return hash(a) < hash(b); });
-  order.resize(std::min<size_t>(count, order.size() / 10));
-  std::sort(order.begin(), order.end());
+  const std::vector<int64_t>& training = source.training;
+  count = std::min<int64_t>(count, static_cast<int64_t>(training.size()) / 10);
+  std::vector<int64_t> held = source.data.smallest_hashes(
+      count, [&](int64_t i) { return std::binary_search(training.begin(), training.end(), i); });
+  std::sort(held.begin(), held.end());
   std::vector<int64_t> kept;
-  std::set_difference(source.training.begin(), source.training.end(), order.begin(), order.end(),
+  std::set_difference(training.begin(), training.end(), held.begin(), held.end(),
                       std::back_inserter(kept));
   source.training = std::move(kept);
-  source.validation = std::move(order);
+  source.validation = std::move(held);
+}
+
+// By class of samples: what rights say is the same for all of one.
+std::vector<Verdict> judge_classes(const Policy& policy, const PackedData& data) {
+  std::vector<Verdict> verdicts;
+  for (int c = 0; c < data.num_classes(); ++c) {
+    const Sample sample = data.representative(c);
+    verdicts.push_back(policy.judge(sample.rights()));
+  }
+  return verdicts;
+}
+
+// The deny-list names single samples, the policy judges classes of them.
+Verdict judge(const PackedData& data, int64_t index, const std::vector<Verdict>& by_class,
+              const DenyList& denied) {
+  if (denied.size() > 0) {
+    if (const auto verdict = denial(data.sample(index), denied)) return *verdict;
+  }
+  return by_class[data.class_of(index)];
 }
 
 }  // namespace
@@ -35,20 +53,26 @@ const OpenSource& Sources::operator[](const std::string& name) const {
   return *found;
 }
 
-Sources open_sources(const Config& config) {
+Denials Sources::denials() const {
+  Denials out;
+  for (const RefusedSample& sample : refused) ++out[sample.rule];
+  return out;
+}
+
+Sources open_sources(const Config& config, const FrozenRights& rights) {
   Sources sources;
-  const Policy policy(config.rights);
+  const Policy policy(config.rights, rights.as_of);
   for (const auto& [name, settings] : config.sources) {
     OpenSource source{name, PackedData::open(settings.data), {}, {}};
+    const std::vector<Verdict> verdicts = judge_classes(policy, source.data);
     std::map<std::string, int> reasons;
     for (int64_t i = 0; i < source.data.size(); ++i) {
-      const Sample& sample = source.data.sample(i);
-      const Verdict verdict = policy.judge({sample.licence, sample.basis, sample.holder});
+      const Verdict verdict = judge(source.data, i, verdicts, rights.denied);
       if (!verdict.allowed) {
-        sources.refused.push_back({name, sample.id, verdict.reason});
+        sources.refused.push_back({name, source.data.sample(i).id, verdict.reason, verdict.rule});
         ++reasons[verdict.reason];
       } else {
-        (sample.split == "validation" ? source.validation : source.training).push_back(i);
+        (source.data.facts(i).is_validation ? source.validation : source.training).push_back(i);
       }
     }
     if (source.training.empty()) {
@@ -56,7 +80,8 @@ Sources open_sources(const Config& config) {
                                               [](auto& a, auto& b) { return a.second < b.second; });
       throw ConfigError(
           text("sources.", name, ": none of the ", source.data.size(), " samples of ",
-               settings.data, " may be trained on",
+               settings.data.front(), settings.data.size() > 1 ? " and others" : "",
+               " may be trained on",
                commonest == reasons.end() ? "" : "; the commonest reason: " + commonest->first));
     }
     if (source.validation.empty()) hold_out(source, settings.validation);
@@ -65,15 +90,38 @@ Sources open_sources(const Config& config) {
   return sources;
 }
 
-std::vector<SourceCatalogue> catalogues(const Sources& sources, const Config& config) {
+SampleShape shape_of(const SampleFacts& sample, const StageConfig& stage) {
+  return {sample.width, sample.height, clip_frames(sample, stage.shape.frames, stage.fps),
+          sample.kind == MediaKind::still};
+}
+
+std::vector<SourceCatalogue> catalogues(const Sources& sources, const Config& config,
+                                        const Geometry& geometry) {
   std::vector<SourceCatalogue> out;
   for (const OpenSource& source : sources.open) {
-    SourceCatalogue catalogue{source.name, source.data.digest(), source.training, {}};
+    SourceCatalogue catalogue{.name = source.name,
+                              .digest = source.data.digest(),
+                              .samples = source.training,
+                              .parts = source.data.parts()};
     for (const StageConfig& stage : config.stages) {
       std::vector<int>& frames = catalogue.frames.emplace_back();
+      std::vector<uint8_t>& sizes = catalogue.sizes.emplace_back();
+      auto& fits = catalogue.fits.emplace_back();
+      auto& refused = catalogue.refused.emplace_back();
       if (!stage.sources.contains(source.name)) continue;
+      const StageConfig seen = stage.seen_by(source.name);
+      const StageBuckets buckets(seen, geometry);
       for (const int64_t i : source.training) {
-        frames.push_back(clip_frames(source.data.sample(i), stage.shape.frames, stage.fps));
+        const BucketChoice choice = buckets.choose(shape_of(source.data.facts(i), seen));
+        frames.push_back(choice.shape.frames);
+        sizes.push_back(choice.size);
+        if (choice.shape.frames == 0) {
+          ++refused[choice.refusal];
+          continue;
+        }
+        BucketFit& fit = fits[choice.shape];
+        fit.crop += choice.crop;
+        fit.enlarged += choice.scale < 1;
       }
     }
     out.push_back(std::move(catalogue));

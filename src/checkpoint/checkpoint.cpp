@@ -1,6 +1,7 @@
 // Saves, verifies and loads one checkpoint folder.
 #include "checkpoint/checkpoint.h"
 
+#include <ATen/ATen.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -66,17 +67,39 @@ void save_checkpoint(const std::string& folder, int64_t step, const CheckpointCo
   }
 }
 
-CheckpointContents load_checkpoint(const std::string& folder) {
-  const CheckpointManifest manifest = verify(folder, true);
-  CheckpointContents contents;
-  contents.state = manifest.state;
+CheckpointFiles open_checkpoint(const std::string& folder) {
+  const CheckpointManifest manifest = verify(folder, false);
+  CheckpointFiles files{{}, manifest.state};
   for (const auto& [name, record] : manifest.files) {
     if (!name.ends_with(kEnd))
       throw DataError(text(folder, "/", name, " is not a safetensors file"));
-    NamedTensors& tensors =
-        contents.tensors[name.substr(0, name.size() - std::string(kEnd).size())];
-    for (auto& [tensor_name, tensor] : read_safetensors(folder + "/" + name))
-      tensors.emplace_back(tensor_name, tensor);
+    files.tensors.emplace(name.substr(0, name.size() - std::string(kEnd).size()),
+                          SafetensorsFile::open(folder + "/" + name));
+  }
+  return files;
+}
+
+void CheckpointFiles::read(const std::string& stem, const NamedTensors& to) const {
+  const at::NoGradGuard no_grad;
+  const auto found = tensors.find(stem);
+  if (found == tensors.end()) throw DataError(text("the checkpoint has no file ", stem, kEnd));
+  for (const auto& [name, tensor] : to) {
+    const at::Tensor saved = found->second.load(name);
+    if (saved.sizes() != tensor.sizes()) {
+      throw DataError(text(found->second.path(), ": tensor ", name, " has shape ", saved.sizes(),
+                           ", here ", tensor.sizes()));
+    }
+    tensor.detach().copy_(saved);
+  }
+}
+
+CheckpointContents load_checkpoint(const std::string& folder) {
+  verify(folder, true);
+  const CheckpointFiles files = open_checkpoint(folder);
+  CheckpointContents contents{{}, files.state};
+  for (const auto& [stem, file] : files.tensors) {
+    NamedTensors& tensors = contents.tensors[stem];
+    for (const std::string& name : file.names()) tensors.emplace_back(name, file.load(name));
   }
   return contents;
 }

@@ -23,6 +23,17 @@ void save_checkpoint(const std::string& folder, int64_t step, const CheckpointCo
 // wrong.
 CheckpointContents load_checkpoint(const std::string& folder);
 
+// A checkpoint whose tensors are read one by one, by whoever needs which. The manifest is verified,
+// the files' contents are not: checkpoint_damage() or latest_checkpoint() did, on one process.
+struct CheckpointFiles {
+  std::map<std::string, SafetensorsFile> tensors;  // file name without .safetensors
+  nlohmann::json state;
+  // Fills `to` from one of the files. DataError names the file, or the first tensor that is missing
+  // or of another shape.
+  void read(const std::string& stem, const NamedTensors& to) const;
+};
+CheckpointFiles open_checkpoint(const std::string& folder);
+
 // Why the checkpoint cannot be loaded, or nothing. Without `thorough`, lengths alone are compared.
 std::string checkpoint_damage(const std::string& folder, bool thorough = true);
 

@@ -128,9 +128,13 @@ std::string CheckpointStore::save(int64_t step, const CheckpointContents& conten
 }
 
 void CheckpointStore::save_async(int64_t step, const CheckpointContents& contents) {
+  save_async(step, copy_to_cpu(contents));
+}
+
+void CheckpointStore::save_async(int64_t step, CheckpointContents&& contents) {
   finish();
   under_way_ = std::async(std::launch::async,
-                          [this, step, copy = copy_to_cpu(contents)] { write(step, copy); });
+                          [this, step, contents = std::move(contents)] { write(step, contents); });
 }
 
 void CheckpointStore::finish() {

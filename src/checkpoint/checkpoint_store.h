@@ -41,6 +41,8 @@ class CheckpointStore {
   // Copies the tensors to CPU memory and returns; a thread writes them. Waits first for the save
   // before, and throws its Error.
   void save_async(int64_t step, const CheckpointContents& contents);
+  // The same without a copy: of contents on the CPU to which nobody writes any more.
+  void save_async(int64_t step, CheckpointContents&& contents);
 
   // Waits for the save under way and throws its Error.
   void finish();

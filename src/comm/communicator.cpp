@@ -16,7 +16,8 @@ namespace {
 void check_tensor(const at::Tensor& tensor) {
   constexpr std::array kTypes{at::kFloat, at::kDouble, at::kBFloat16,
                               at::kLong,  at::kInt,    at::kByte};
-  check(tensor.defined() && tensor.is_contiguous(), "a contiguous tensor in a collective call");
+  check(tensor.defined() && tensor.is_contiguous(), "a contiguous tensor in a collective call, ",
+        tensor.sizes(), " of strides ", tensor.strides());
   check(std::find(kTypes.begin(), kTypes.end(), tensor.scalar_type()) != kTypes.end(),
         "a type that collective calls carry: ", c10::toString(tensor.scalar_type()));
 }
@@ -68,7 +69,7 @@ Call Communicator::next(CallKind kind) {
 }
 
 Handle Communicator::begin(Call call, Stream stream) {
-  // A start compares the ranks' calls and so may wait for them.
+  // The start of a pair compares the ranks' calls and so may wait for them.
   const Watchdog::Section section(watchdog_, [&] { return call.description(); });
   const Stopwatch stopwatch(*waited_);
   return Handle(start(call, stream), waited_);

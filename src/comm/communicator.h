@@ -12,7 +12,7 @@ namespace pendulum {
 
 class Watchdog;
 
-// Where a call on GPU tensors is queued; CPU tensors have none.
+// What a call on GPU tensors is queued behind, the current stream if null; CPU tensors have none.
 struct Stream {
   void* handle = nullptr;
 };
@@ -37,7 +37,8 @@ class PendingCall {
 };
 
 // The tensors of a call belong to it until wait() has returned: neither write its input nor read
-// its output before.
+// its output before. Where a GPU makes the call, wait() returns at once, and what the current
+// stream is given afterwards comes after it.
 class [[nodiscard]] Handle {
  public:
   Handle() = default;

@@ -1,4 +1,4 @@
-// The rounds of each collective call.
+// The comparison and the rounds of each collective call.
 #include "comm/mpi_call.h"
 
 #include <ATen/ATen.h>
@@ -6,6 +6,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "comm/reduction.h"
 #include "core/error.h"
@@ -29,10 +30,16 @@ at::Tensor part(const at::Tensor& whole, int index, int parts) {
 void MpiProgress::poll() {
   for (size_t i = 0; i < calls_.size();) {
     const std::shared_ptr<MpiCall> call = calls_[i];
-    if (call->advance()) {
-      calls_.erase(calls_.begin() + static_cast<std::ptrdiff_t>(i));
-    } else {
-      ++i;
+    const auto drop = [&] { calls_.erase(calls_.begin() + static_cast<std::ptrdiff_t>(i)); };
+    try {
+      if (call->advance()) {
+        drop();
+      } else {
+        ++i;
+      }
+    } catch (const Error&) {
+      drop();  // told once
+      throw;
     }
   }
 }
@@ -57,9 +64,52 @@ int MpiGroup::tag(const Call& call, int round) const {
                           static_cast<uint64_t>(tags));
 }
 
-MpiCall::MpiCall(Call call, Watchdog* watchdog, std::shared_ptr<const MpiGroup> group)
+// Messages between pairs: other calls, which not all ranks have begun yet, may stand between this
+// one and a collective.
+void MpiGroup::report_disagreement(const Call& call) const {
+  constexpr int kLength = 96;
+  std::vector<std::array<char, kLength>> all(size);
+  call.description().copy(all[rank].data(), kLength - 1);
+  std::vector<MPI_Request> requests;
+  for (int r = 0; r < size; ++r) {
+    if (r == rank) continue;
+    require(MPI_Irecv(all[r].data(), kLength, MPI_CHAR, r, report_tag(), comm,
+                      &requests.emplace_back(MPI_REQUEST_NULL)),
+            call, "exchange the ranks' calls");
+    require(MPI_Isend(all[rank].data(), kLength, MPI_CHAR, r, report_tag(), comm,
+                      &requests.emplace_back(MPI_REQUEST_NULL)),
+            call, "exchange the ranks' calls");
+  }
+  require(MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE),
+          call, "exchange the ranks' calls");
+  for (int r = 0; r < size; ++r) {
+    if (std::strcmp(all[r].data(), all[rank].data()) != 0) {
+      throw Error(call_failure(rank, size, name, call, text("rank ", r, " calls ", all[r].data())));
+    }
+  }
+  throw Error(call_failure(rank, size, name, call, "the ranks make different calls"));
+}
+
+CallComparison::CallComparison(const Call& call, const MpiGroup& group)
+    : call_(call), group_(group), mine_{call.signature(), ~call.signature()} {
+  group.require(
+      MPI_Iallreduce(mine_.data(), least_.data(), 2, MPI_UINT64_T, MPI_MIN, group.comm, &request_),
+      call, "compare the ranks' calls");
+}
+
+// The smallest complement belongs to the largest signature. All ranks see the same two numbers, so
+// all report or none.
+void CallComparison::conclude() const {
+  if (least_[0] != ~least_[1]) group_.report_disagreement(call_);
+}
+
+MpiCall::MpiCall(Call call, Watchdog* watchdog, std::shared_ptr<const MpiGroup> group, bool checked)
     : PendingCall(std::move(call), watchdog), group_(std::move(group)) {
-  begin_round();
+  if (checked) {
+    comparison_ = std::make_unique<CallComparison>(call_, *group_);
+  } else {
+    begin_round();
+  }
 }
 
 bool MpiCall::done() {
@@ -72,6 +122,15 @@ void MpiCall::block() {
 }
 
 bool MpiCall::advance() {
+  if (comparison_) {
+    int arrived = 0;
+    group_->require(MPI_Test(&comparison_->request(), &arrived, MPI_STATUS_IGNORE), call_,
+                    "compare the ranks' calls");
+    if (arrived == 0) return false;
+    comparison_->conclude();
+    comparison_.reset();
+    begin_round();
+  }
   while (!finished_) {
     int arrived = 0;
     group_->require(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &arrived,

@@ -1,11 +1,12 @@
-// A collective call over MPI: rounds of messages between pairs of ranks, with arithmetic of our own
-// between the rounds.
+// A collective call over MPI: where calls are checked a comparison, then rounds of messages between
+// pairs of ranks, with arithmetic of our own between the rounds.
 //
 // MPI's own reductions may add in another order on another number of nodes; here the order is that
 // of the ranks. Messages have pointers of their own, so no count or offset is limited to 31 bits.
 #pragma once
 #include <mpi.h>
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <string>
@@ -43,11 +44,33 @@ struct MpiGroup {
   // Error names rank, group and call where code is not MPI_SUCCESS.
   void require(int code, const Call& call, const char* action) const;
   int tag(const Call& call, int round) const;
+  int parcel_tag() const { return tags; }
+  int report_tag() const { return tags + 1; }
+  // Error says which rank makes another call than this one. All ranks call it, once they know that
+  // their calls differ.
+  [[noreturn]] void report_disagreement(const Call& call) const;
+};
+
+// Whether all ranks make the same call: one small reduction.
+class CallComparison {
+ public:
+  CallComparison(const Call& call, const MpiGroup& group);
+  MPI_Request& request() { return request_; }
+  // Once the request is complete. Error on all ranks where calls differ.
+  void conclude() const;
+
+ private:
+  const Call& call_;
+  const MpiGroup& group_;
+  std::array<uint64_t, 2> mine_, least_{};  // the signature and its complement
+  MPI_Request request_ = MPI_REQUEST_NULL;
 };
 
 class MpiCall : public PendingCall {
  public:
-  MpiCall(Call call, Watchdog* watchdog, std::shared_ptr<const MpiGroup> group);
+  // checked: nothing moves before the ranks' calls have been compared. Returns at once all the
+  // same.
+  MpiCall(Call call, Watchdog* watchdog, std::shared_ptr<const MpiGroup> group, bool checked);
   bool done() override;
   // Begins the next round when the messages of this one have arrived; true when the last one has.
   bool advance();
@@ -67,6 +90,7 @@ class MpiCall : public PendingCall {
   at::Tensor chunk(int rank) const;
 
   std::shared_ptr<const MpiGroup> group_;
+  std::unique_ptr<CallComparison> comparison_;  // until it is done
   int round_ = 0;
   bool finished_ = false;
   at::Tensor buffer_;  // (ranks, numbers): what the others sent for a reduction

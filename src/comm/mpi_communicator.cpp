@@ -5,8 +5,6 @@
 #include <mpi.h>
 
 #include <algorithm>
-#include <array>
-#include <cstring>
 #include <exception>
 #include <vector>
 
@@ -40,11 +38,14 @@ class MpiCommunicator : public Communicator {
     for (const at::Tensor& tensor : {call.send, call.receive}) {
       check(!tensor.defined() || tensor.is_cpu(), "CPU tensors in a call over MPI");
     }
-    if (checked_) {
+    // The parcels of a pair are compared before they are sent; all else is compared on the way.
+    const bool is_pair = call.kind == CallKind::send_recv;
+    if (checked_ && is_pair) {
       compare_calls(call);
-      if (call.kind == CallKind::send_recv) compare_parcels(call);
+      compare_parcels(call);
     }
-    auto pending = std::make_shared<MpiCall>(std::move(call), watchdog(), group_);
+    auto pending =
+        std::make_shared<MpiCall>(std::move(call), watchdog(), group_, checked_ && !is_pair);
     group_->progress->add(pending);
     return pending;
   }
@@ -55,7 +56,6 @@ class MpiCommunicator : public Communicator {
   void finish(std::vector<MPI_Request> requests, const Call& call);
   void compare_calls(const Call& call);
   void compare_parcels(const Call& call);
-  [[noreturn]] void report_disagreement(const Call& call);
 
   const std::shared_ptr<const MpiGroup> group_;
   const bool checked_;
@@ -75,7 +75,7 @@ std::shared_ptr<const MpiGroup> describe(MPI_Comm comm, const std::string& name,
   int found = 0;
   group->require(MPI_Comm_get_attr(comm, MPI_TAG_UB, &limit, &found), none, "name its largest tag");
   group->tags = found != 0 ? std::min(*limit, 1 << 30) : 32767;  // the standard promises 32767
-  group->tags -= 1;                                              // the last tag is that of parcels
+  group->tags -= 2;  // the last two are those of parcels and reports
   return group;
 }
 
@@ -91,38 +91,13 @@ void MpiCommunicator::finish(std::vector<MPI_Request> requests, const Call& call
 }
 
 void MpiCommunicator::compare_calls(const Call& call) {
-  const uint64_t signature = call.signature();
-  const std::array mine{signature,
-                        ~signature};  // the smallest complement belongs to the largest signature
-  std::array<uint64_t, 2> least{};
-  std::vector<MPI_Request> request(1, MPI_REQUEST_NULL);
-  group_->require(MPI_Iallreduce(mine.data(), least.data(), 2, MPI_UINT64_T, MPI_MIN, group_->comm,
-                                 request.data()),
-                  call, "compare the ranks' calls");
-  finish(request, call);
-  // All ranks see the same two numbers, so all report or none.
-  if (least[0] != ~least[1]) report_disagreement(call);
-}
-
-void MpiCommunicator::report_disagreement(const Call& call) {
-  constexpr int kLength = 96;
-  std::array<char, kLength> mine{};
-  call.description().copy(mine.data(), kLength - 1);
-  std::vector<char> all(static_cast<size_t>(size()) * kLength);
-  group_->require(
-      MPI_Allgather(mine.data(), kLength, MPI_CHAR, all.data(), kLength, MPI_CHAR, group_->comm),
-      call, "exchange the ranks' calls");
-  for (int r = 0; r < size(); ++r) {
-    const char* other = &all[static_cast<size_t>(r) * kLength];
-    if (std::strcmp(other, mine.data()) != 0) {
-      throw Error(call_failure(rank(), size(), name(), call, text("rank ", r, " calls ", other)));
-    }
-  }
-  throw Error(call_failure(rank(), size(), name(), call, "the ranks make different calls"));
+  CallComparison comparison(call, *group_);
+  finish({comparison.request()}, call);
+  comparison.conclude();
 }
 
 void MpiCommunicator::compare_parcels(const Call& call) {
-  const int tag = group_->tags;
+  const int tag = group_->parcel_tag();
   const Parcel sent = call.to != kNobody ? parcel(call.send) : Parcel{};
   Parcel announced{};
   std::vector<MPI_Request> requests;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "core/error.h"
 
@@ -26,6 +27,11 @@ void Watchdog::set_place(std::string place) {
   place_ = std::move(place);
 }
 
+void Watchdog::add_probe(Probe probe) {
+  const std::scoped_lock lock(mutex_);
+  probes_.push_back(std::move(probe));
+}
+
 void Watchdog::enter(std::string words) {
   const std::scoped_lock lock(mutex_);
   open_.push_back({std::move(words), Clock::now()});
@@ -42,18 +48,32 @@ void Watchdog::watch() {
       timeout_ / 8, std::chrono::milliseconds(1), std::chrono::milliseconds(1000));
   while (!ended_.wait_for(lock, pause, [this] { return end_; })) {
     // The innermost section names the call; an outer one that is late has it as its reason.
-    const bool late = !open_.empty() && Clock::now() - open_.front().started > timeout_;
-    if (late) report(open_.back());
+    const Clock::time_point now = Clock::now();
+    if (!open_.empty() && now - open_.front().started > timeout_) {
+      const auto seconds = std::chrono::duration<double>(now - open_.back().started).count();
+      report(text(open_.back().words, " in ", place_, " has not ended after ", seconds, " s"));
+    }
+    for (const Probe& probe : probes_) {
+      const std::string trouble = probe.trouble(timeout_);
+      if (!trouble.empty()) report(text(place_, ": ", trouble));
+    }
   }
 }
 
-void Watchdog::report(const Open& late) const {
-  const auto seconds = std::chrono::duration<double>(Clock::now() - late.started).count();
+void Watchdog::report(const std::string& what) const {
   const std::string message =
-      text("[rank ", rank_, "] ", late.words, " in ", place_, " has not ended after ", seconds,
-           " s; a peer has died, hangs or makes other calls. This process ends.\n");
+      text("[rank ", rank_, "] ", what,
+           "; a peer has died, hangs or makes other calls. This process ends.\n");
   // write, not iostreams: another thread may hold their lock for ever.
   if (::write(STDERR_FILENO, message.data(), message.size()) < 0) ::_exit(1);
+  // What a probe aborts may hang as well: it gets a thread and a few seconds.
+  std::atomic<bool> aborted{probes_.empty()};
+  std::thread([&] {
+    for (const Probe& probe : probes_) probe.abort();
+    aborted = true;
+  }).detach();
+  for (int tenths = 0; tenths < 50 && !aborted; ++tenths)
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
   ::_exit(1);
 }
 

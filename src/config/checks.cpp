@@ -33,7 +33,7 @@ class Checks {
     for (const StageConfig& stage : config_.stages) {
       sources(stage);
       batches(stage);
-      shape(stage);
+      shapes(stage);
       objective(stage.objective, at(stage, "objective"));
       optimizer(stage);
     }
@@ -66,6 +66,11 @@ class Checks {
     if (!model.patch.empty() && model.patch[0] != 1) {
       refuse("model.patch.0", "expected 1, found ", model.patch[0],
              ": a still has a single latent frame");
+    }
+    if (model.offload != "none" && model.activation_checkpointing == "none") {
+      refuse("model.offload", model.offload,
+             " goes with activation_checkpointing: selective or full; none keeps more "
+             "than blocks' inputs");
     }
     try {
       const std::regex compiled(model.trainable);
@@ -204,22 +209,42 @@ class Checks {
     }
   }
 
-  void shape(const StageConfig& stage) const {
-    const Shape& shape = stage.shape;
+  void shapes(const StageConfig& stage) const {
+    shape(stage.shape, at(stage, "shape.frames"), at(stage, "shape.size"));
+    for (const int frames : stage.buckets.lengths)
+      shape({frames, stage.shape.height, stage.shape.width}, at(stage, "shape.frames"),
+            at(stage, "shape.size"));
+    if (stage.buckets.min_frames > stage.shape.frames) {
+      refuse(at(stage, "shape.min_frames"), "expected at most shape.frames, ", stage.shape.frames,
+             ", found ", stage.buckets.min_frames, ": every clip would be refused");
+    }
+    const std::vector<std::string> known = keys_of(stage.sources);
+    for (const auto& [name, own] : stage.shapes) {
+      const std::string path = at(stage, "shapes." + name);
+      if (!stage.sources.contains(name)) {
+        refuse(path, "not a source of this stage", did_you_mean(name, known),
+               " (valid: ", listed(known), ")");
+      }
+      shape(own, path, path);
+    }
+  }
+
+  void shape(const Shape& shape, const std::string& frames_path,
+             const std::string& size_path) const {
     const auto [codec_spatial, codec_temporal] = factors();
     const int temporal = std::max(4, codec_temporal);
     if ((shape.frames - 1) % temporal != 0) {
-      refuse(at(stage, "shape.frames"), "expected ", temporal, "k+1 frames (1, ", temporal + 1,
-             ", ", 2 * temporal + 1, ", ...), found ", shape.frames);
+      refuse(frames_path, "expected ", temporal, "k+1 frames (1, ", temporal + 1, ", ",
+             2 * temporal + 1, ", ...), found ", shape.frames);
     }
     const std::vector<int>& patch = config_.model.patch;
     const int patch_height = patch.empty() ? 2 : patch[1],
               patch_width = patch.empty() ? 2 : patch[2];
     const int height = codec_spatial * patch_height, width = codec_spatial * patch_width;
     if (shape.height % height != 0 || shape.width % width != 0) {
-      refuse(at(stage, "shape.size"), "expected height and width to be multiples of ", height,
-             " and ", width, " (codec.spatial ", codec_spatial, " x patch ", patch_height, "x",
-             patch_width, "), found ", shape.height, "x", shape.width);
+      refuse(size_path, "expected height and width to be multiples of ", height, " and ", width,
+             " (codec.spatial ", codec_spatial, " x patch ", patch_height, "x", patch_width,
+             "), found ", shape.height, "x", shape.width);
     }
   }
 

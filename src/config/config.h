@@ -35,9 +35,14 @@ struct MeshConfig {
   Beat beat{};      // unset: batches are given per stage
   int threads = 0;  // per process; 0: cores divided by the processes on this machine
   std::string device = "auto";
-  double device_flops = 0;  // that a device does in a second at best; 0: not given
-  double timeout = 600;     // seconds
-  int zero = 0;             // 1: updates, and the optimiser's state, are dealt out over processes
+  double device_flops = 0;           // that a device does in a second at best; 0: not given
+  double efficiency = 1;             // share of device_flops that a step reaches
+  double device_memory_gb = 0;       // of a device; 0: no bound
+  double slot_gb_per_second = 0;     // a process's, within its slot; 0: exchange is free
+  double network_gb_per_second = 0;  // a process's, between slots; 0: exchange is free
+  std::string calibration{};         // measured costs, by plan --calibrate; empty: computed
+  double timeout = 600;              // seconds
+  int zero = 0;  // level: 1: updates are dealt out over processes, 2: gradients, 3: weights
   std::string zero_within = "world";
 
   bool operator==(const MeshConfig&) const = default;
@@ -52,6 +57,7 @@ struct ModelConfig {
   double eps = 1e-6;
   bool per_token_time = false;
   std::string activation_checkpointing = "none";
+  std::string offload = "none";
   std::string trainable = ".*";  // regular expression over parameter names
 
   bool operator==(const ModelConfig&) const = default;
@@ -103,17 +109,34 @@ struct ImageConfig {
   bool operator==(const ImageConfig&) const = default;
 };
 
+// Where weights come from that no sample of this run has shaped.
+struct OriginConfig {
+  std::string licence{}, holder{}, basis{};
+  std::string expiry{};  // a day, or never; empty: not said
+
+  bool operator==(const OriginConfig&) const = default;
+};
+
 struct RightsConfig {
   std::vector<std::string> allow{};
-  double max_unreadable = 0.01;  // share of a source's draws
+  std::string policy{};               // an expression, rights/expression.h; empty: none
+  std::string as_of = "start";        // a day; start: the UTC day on which the run began
+  std::vector<std::string> deny{};    // files, rights/deny_list.h
+  Every recheck = Every::steps(100);  // when the deny files are read again
+  std::string key{};                  // PEM file that signs the consumption log
+  bool licensed_only = false;         // refuse weights without a declared origin
+  std::string origin_policy{};        // empty: allow and policy hold for origins too
+  std::map<std::string, OriginConfig> origins{};  // model, codec, text, image
+  double max_unreadable = 0.01;                   // share of a source's draws
 
   bool operator==(const RightsConfig&) const = default;
 };
 
 struct SourceConfig {
-  std::string data{};
-  double max_epochs = 0;  // 0: no limit
-  int validation = 32;    // samples held out where the data names no split
+  std::vector<std::string> data{};  // folders; one added behind the others brings new samples
+  double max_epochs = 0;            // 0: no limit
+  int validation = 32;              // samples held out where the data names no split
+  int64_t assume_samples = 0;  // for `pendulum plan` where the data is not there; 0: it must be
 
   bool operator==(const SourceConfig&) const = default;
 };
@@ -167,6 +190,23 @@ struct GenerateConfig {
   bool operator==(const GenerateConfig&) const = default;
 };
 
+// Width to height of a picture.
+struct Aspect {
+  int width = 1, height = 1;
+  auto operator<=>(const Aspect&) const = default;
+};
+
+// Which pictures a stage's buckets take, besides the largest shape.
+struct BucketConfig {
+  std::vector<int> lengths{};     // frames that clips may have, falling; empty: every 4k+1
+  std::vector<Aspect> aspects{};  // of the buckets' sizes; empty: the shape's size alone
+  bool auto_aspects = false;      // the usual aspects, the shape's own among them
+  int min_frames = 1;             // clips that fill fewer are refused
+  double min_scale = 0;           // of the crop's side to the bucket's: below 1, what is refused
+
+  bool operator==(const BucketConfig&) const = default;
+};
+
 // One phase of the curriculum. In the YAML, `shape: {frames, size, fps}` holds shape and fps, and
 // `optim` and `objective` hold only the keys that differ from the run's; here they are complete.
 struct StageConfig {
@@ -176,11 +216,23 @@ struct StageConfig {
   std::map<std::string, double> sources{};
   Shape shape{};
   double fps = 8;
-  std::map<std::string, int> batch{};  // samples per group, by source; empty: from the beat
-  std::map<std::string, int> width{};  // GPUs per sample, by source; empty: from the beat
-  OptimConfig optim{};                 // the run's, with the stage's keys laid over
+  BucketConfig buckets{};
+  std::map<std::string, Shape> shapes{};  // by source, where another than `shape`
+  std::map<std::string, int> batch{};     // samples per group, by source; empty: from the beat
+  std::map<std::string, int> width{};     // GPUs per sample, by source; empty: from the beat
+  OptimConfig optim{};                    // the run's, with the stage's keys laid over
   ObjectiveConfig objective{};
 
+  const Shape& shape_of(const std::string& source) const {
+    const auto own = shapes.find(source);
+    return own == shapes.end() ? shape : own->second;
+  }
+  // The stage as a source sees it: with the shape that is its own.
+  StageConfig seen_by(const std::string& source) const {
+    StageConfig seen = *this;
+    seen.shape = shape_of(source);
+    return seen;
+  }
   bool operator==(const StageConfig&) const = default;
 };
 
@@ -211,7 +263,11 @@ struct Config {
 // or, for stages, by name: stages.image.steps=5). Throws ConfigError with file, line, key, what was
 // found, what was expected and the nearest valid key.
 Config load_config(const std::string& path, const std::vector<std::string>& overrides = {});
-// The same from a text; its includes are relative to the folder of name_for_errors, as a path.
+// A later part's message that begins with a key, "stages.image.width.clips: ...", with file and
+// line of that key in front, as load_config's own messages have; any other message as it is.
+std::string located(const std::string& message, const std::string& path,
+                    const std::vector<std::string>& overrides);
+// load_config from a text; its includes are relative to the folder of name_for_errors, as a path.
 Config parse_config(const std::string& yaml_text, const std::string& name_for_errors = "config");
 
 // The resolved configuration, every default written out; parse_config(print_config(c)) == c.

@@ -16,18 +16,30 @@ struct Size {  // "32x48"
   int& height;
   int& width;
 };
+struct FrameCounts {  // 17, or [17, 9]
+  int& longest;
+  std::vector<int>& lengths;
+};
+struct Aspects {  // [16:9, 1:1], or auto
+  std::vector<Aspect>& listed;
+  bool& is_auto;
+};
 // The map `shape:` of a stage.
 struct StageShape {
   Shape& shape;
   double& fps;
+  BucketConfig& buckets;
 };
 
 template <class V>
 void fields(V& v, StageShape& c) {
-  v(c.shape.frames, {.key = "frames",
-                     .range = at_least(1),
-                     .unit = "frames",
-                     .help = "4k+1: 1, 5, 9, ...; stills stay one frame."});
+  FrameCounts frames{c.shape.frames, c.buckets.lengths};
+  v(frames,
+    {.key = "frames",
+     .range = at_least(1),
+     .unit = "frames",
+     .help = "At most, 4k+1: 1, 5, 9, ...; shorter clips form buckets of their own. A list: "
+             "only these lengths. Stills stay one frame."});
   Size size{c.shape.height, c.shape.width};
   v(size, {.key = "size",
            .range = between(1, 16384),
@@ -38,6 +50,24 @@ void fields(V& v, StageShape& c) {
             .range = above(0),
             .unit = "frames per second",
             .help = "Rate at which clips are watched; frames are chosen by time stamp."});
+  Aspects aspects{c.buckets.aspects, c.buckets.auto_aspects};
+  v(aspects,
+    {.key = "aspects",
+     .quiet = true,
+     .help = "Width:height of the buckets' sizes, each at most as large in area as `size`; "
+             "a sample goes where least is cropped. `auto`: `size` and the usual ones from "
+             "16:9 to 9:16. Not given: `size` alone."});
+  v(c.buckets.min_frames, {.key = "min_frames",
+                           .range = at_least(1),
+                           .unit = "frames",
+                           .quiet = true,
+                           .help = "Clips that fill fewer are refused, and counted."});
+  v(c.buckets.min_scale,
+    {.key = "min_scale",
+     .range = between(0, 1),
+     .quiet = true,
+     .help = "Samples whose crop is smaller than this share of the bucket's height and width are "
+             "refused, and counted; 1: nothing is enlarged."});
 }
 
 template <class V>
@@ -50,11 +80,13 @@ void fields(V& v, StageConfig& c) {
   v(c.compute, {.key = "compute",
                 .range = {.low = 0, .high = 1, .open_low = true},
                 .unit = "share",
+                .may_change = true,
                 .quiet = true,
                 .help = "Share of `total_flops`. Each stage has either `compute` or `steps`."});
   v(c.steps, {.key = "steps",
               .range = at_least(1),
               .unit = "optimiser steps",
+              .may_change = true,
               .quiet = true,
               .help = "The stage's length, instead of `compute`."});
   v(c.sources,
@@ -62,19 +94,27 @@ void fields(V& v, StageConfig& c) {
      .range = at_least(0),
      .filled = true,
      .required = true,
+     .may_change = true,
      .help = "Weight of each source; they need not sum to 1. `weights` says what they count."});
-  StageShape shape{c.shape, c.fps};
+  StageShape shape{c.shape, c.fps, c.buckets};
   v(shape, {.key = "shape",
             .required = true,
             .help = "The largest shape: short clips train with fewer frames."});
+  v(c.shapes, {.key = "shapes",
+               .unit = "frames x pixels x pixels",
+               .quiet = true,
+               .help = "Shape by source where it is not the stage's, such as `{stills: "
+                       "1x256x256}`."});
   v(c.batch, {.key = "batch",
               .range = at_least(1),
               .unit = "samples",
+              .may_change = true,
               .quiet = true,
               .help = "Samples of a group in one micro-step, by source; else from `mesh.beat`."});
   v(c.width, {.key = "width",
               .range = at_least(1),
               .unit = "processes",
+              .may_change = true,
               .quiet = true,
               .help = "Processes that share one sample, by source; divides `mesh.slot`; else from "
                       "`mesh.beat`."});
@@ -93,6 +133,7 @@ void fields(V& v, Config& c) {
   v(total, {.key = "total_flops",
             .range = above(0),
             .unit = "FLOP, ... TFLOP, PFLOP, EFLOP",
+            .may_change = true,
             .quiet = true,
             .help = "Training work of the whole run; needed where stages have `compute`."});
   v(c.weights, {.key = "weights",
@@ -118,6 +159,7 @@ void fields(V& v, Config& c) {
                 .pattern_words = kNameWords,
                 .filled = true,
                 .required = true,
+                .may_change = true,
                 .help = "Sets of samples, each under a name of its own."});
   const StageConfig prototype{.optim = c.optim, .objective = c.objective};
   v.list(c.stages, prototype,

@@ -47,6 +47,12 @@ void fields(V& v, ModelConfig& c) {
      .help = "What a block keeps for its backward pass: everything; its input and its attentions' "
              "results, computing the linear parts twice; or its input alone, computing all twice. "
              "The results are the same."});
+  v(c.offload, {.key = "offload",
+                .choices = {"none", "block-inputs"},
+                .may_change = true,
+                .help = "Where what `activation_checkpointing` keeps waits. `block-inputs`: the "
+                        "blocks' inputs in host memory, which frees a GPU of them; the copies go "
+                        "beside the computing."});
   v(c.trainable, {.key = "trainable",
                   .help = "Regular expression; only parameters with a matching name train."});
 }

@@ -22,6 +22,10 @@ void drop_quiet(Value& value, const Value& base) {
     });
     return item.items.empty();
   });
+  for (Value& item : value.items) {
+    const Value* same = base.find(item.key);
+    if (same && !item.quiet && item.kind == Value::Kind::map) drop_quiet(item, *same);
+  }
 }
 
 void drop_quiet_everywhere(Value& root, const Config& config) {

@@ -1,6 +1,9 @@
 // Walks the field lists and reads each key strictly; what is left over is unknown.
 #include "config/reader.h"
 
+#include <algorithm>
+#include <cstdio>
+#include <functional>
 #include <limits>
 
 #include "config/fields.h"
@@ -17,7 +20,9 @@ constexpr const char* kBeat =
     R"(a time or work such as "2 s" or "0.5 TFLOP" (units: us, ms, s, FLOP, kFLOP, MFLOP, GFLOP, TFLOP, PFLOP, EFLOP))";
 constexpr const char* kFlops =
     R"(work such as "20 TFLOP" or 2e13 (units: FLOP, kFLOP, MFLOP, GFLOP, TFLOP, PFLOP, EFLOP))";
+constexpr const char* kShape = R"(frames x height x width in pixels, such as "33x256x256")";
 constexpr const char* kSize = R"(height x width in pixels, such as "32x48")";
+constexpr const char* kAspects = R"(aspects width:height, such as [16:9, 1:1], or auto)";
 
 class Reader {
  public:
@@ -133,6 +138,42 @@ class Reader {
       edge.text = part;
       read(edge, path, spec, *target);
     }
+  }
+
+  void read(const Value& value, const std::string& path, const Spec& spec, FrameCounts& out) {
+    out.lengths.clear();
+    if (value.kind != Value::Kind::list) return read(value, path, spec, out.longest);
+    Spec filled = spec;
+    filled.filled = true;
+    read(value, path, filled, out.lengths);
+    std::sort(out.lengths.begin(), out.lengths.end(), std::greater());
+    out.longest = out.lengths.front();
+  }
+  void read(const Value& value, const std::string& path, const Spec&, Aspects& out) {
+    out.listed.clear();
+    out.is_auto = value.kind == Value::Kind::scalar && value.text == "auto";
+    if (out.is_auto) return;
+    if (value.kind != Value::Kind::list) fail_expected(value, path, kAspects);
+    for (const Value& item : value.items) {
+      Aspect aspect;
+      int end = 0;
+      const bool is_aspect =
+          item.kind == Value::Kind::scalar &&
+          std::sscanf(item.text.c_str(), "%4d:%4d%n", &aspect.width, &aspect.height, &end) == 2 &&
+          end == static_cast<int>(item.text.size()) && aspect.width > 0 && aspect.height > 0;
+      if (!is_aspect) fail_expected(item, path, kAspects);
+      out.listed.push_back(aspect);
+    }
+  }
+  void read(const Value& value, const std::string& path, const Spec& spec, Folders& out) {
+    out.paths.assign(1, "");
+    if (value.kind != Value::Kind::list) return read(value, path, spec, out.paths.front());
+    Spec filled = spec;
+    filled.filled = true;
+    read(value, path, filled, out.paths);
+  }
+  void read(const Value& value, const std::string& path, const Spec&, Shape& out) {
+    out = with_unit(value, path, parse_shape(plain_text(value, path, kShape)), kShape);
   }
 
   template <class T>

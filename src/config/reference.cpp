@@ -25,9 +25,10 @@ given twice ends the program with exit code 2 and names file, line, key, what wa
 * Booleans are `true` and `false`. A number in quotes is a text.
 
 **On resume.** A saved run goes on only as the run that it was: whatever decides what is computed is `fixed`, that is, the
-seed, the slots, the model, the codec, the text encoder, the rights, the sources and every stage with its length. Only
-where and how often things are written, how the machine is used and what is generated for people `may change`. A run
-with another fixed key is a new run.
+seed, the slots, the model, the codec, the text encoder, the optimiser and the stages' names and shapes. What `may change`:
+where and how often things are written, how the machine is used, what is generated for people; and what the plan answers
+with a new segment (docs/operating.md): the sources, their weights and batches, the licences, and how long stages last. A
+run with another fixed key is a new run.
 )";
 
 // The forms of values, for the column "type".
@@ -43,6 +44,10 @@ std::string type_of(const Steps&) { return "steps"; }
 std::string type_of(const Beat&) { return "time or work"; }
 std::string type_of(const Flops&) { return "work"; }
 std::string type_of(const Size&) { return "size"; }
+std::string type_of(const FrameCounts&) { return "whole number, or list of them"; }
+std::string type_of(const Aspects&) { return "list of width:height, or `auto`"; }
+std::string type_of(const Folders&) { return "text, or list of texts"; }
+std::string type_of(const Shape&) { return "shape"; }
 template <class T>
 std::string type_of(const std::vector<T>&) {
   return "list of " + type_of(T{}) + "s";
@@ -89,6 +94,15 @@ class Page {
     SourceConfig source;
     heading("sources.NAME", spec, source,
             *write_config({.sources = {{"NAME", source}}}).find("sources")->find("NAME"));
+  }
+
+  void operator()(std::map<std::string, OriginConfig>&, const Spec& spec) {
+    OriginConfig origin;
+    heading("rights.origins.NAME", spec, origin,
+            *write_config({.rights = {.origins = {{"NAME", origin}}}})
+                 .find("rights")
+                 ->find("origins")
+                 ->find("NAME"));
   }
 
   void list(std::vector<StageConfig>&, const StageConfig& prototype, const Spec& spec) {

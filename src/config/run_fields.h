@@ -6,6 +6,11 @@
 
 namespace pendulum {
 
+// A folder, or a list of them.
+struct Folders {
+  std::vector<std::string>& paths;
+};
+
 template <class V>
 void fields(V& v, RunConfig& c) {
   v(c.name, {.key = "name",
@@ -37,7 +42,8 @@ void fields(V& v, RunConfig& c) {
     {.key = "inject",
      .may_change = true,
      .quiet = true,
-     .help = "A fault to inject, for tests (`kill@120`, `drift@5`); empty in real runs."});
+     .help =
+         "A fault to inject, for tests (`kill@120`, `stop@7`, `drift@5`); empty in real runs."});
 }
 
 template <class V>
@@ -83,12 +89,43 @@ void fields(V& v, MeshConfig& c) {
                    .help = "What one device does at best; needed for a `beat` in seconds, and what "
                            "MFU is a share of. Not given: the data "
                            "sheet's for known GPUs, for MFU alone."});
+  v(c.efficiency, {.key = "efficiency",
+                   .range = {.low = 0, .high = 1, .open_low = true},
+                   .unit = "share of device_flops",
+                   .quiet = true,
+                   .help = "What a step reaches of it: a `beat` in seconds, and the plan's times "
+                           "and costs, go by that."});
+  v(c.device_memory_gb, {.key = "device_memory_gb",
+                         .range = at_least(0),
+                         .unit = "GB",
+                         .quiet = true,
+                         .help = "Memory of a device for training, which bounds widths and "
+                                 "batches; 0: no bound."});
+  v(c.slot_gb_per_second,
+    {.key = "slot_gb_per_second",
+     .range = at_least(0),
+     .unit = "GB/s",
+     .quiet = true,
+     .help = "What a process sends to the others of its slot (NVLink), which attention's exchange "
+             "costs; 0: it costs nothing."});
+  v(c.network_gb_per_second, {.key = "network_gb_per_second",
+                              .range = at_least(0),
+                              .unit = "GB/s",
+                              .quiet = true,
+                              .help = "What a process sends to other slots, which the sum of the "
+                                      "gradients costs; 0: it costs nothing."});
+  v(c.calibration, {.key = "calibration",
+                    .quiet = true,
+                    .help = "File of measured costs that `pendulum plan --calibrate` wrote; they "
+                            "take the place of `device_flops`, `efficiency` and "
+                            "`slot_gb_per_second`. Frozen in the run's plan."});
   v(c.zero, {.key = "zero",
-             .range = between(0, 1),
+             .range = between(0, 3),
              .may_change = true,
              .help = "ZeRO level. 0: every process updates all weights. 1: each is updated by one "
-                     "process, which alone keeps "
-                     "its moments and average."});
+                     "process, which alone keeps its moments and average. 2: and, between passes, "
+                     "its gradient. 3: and the weight itself, which the others get for the time of "
+                     "its use."});
   v(c.zero_within,
     {.key = "zero_within",
      .choices = {"world", "slot"},
@@ -105,14 +142,77 @@ void fields(V& v, MeshConfig& c) {
 }
 
 template <class V>
+void fields(V& v, OriginConfig& c) {
+  v(c.licence, {.key = "licence",
+                .pattern = kSomething,
+                .pattern_words = kSomethingWords,
+                .required = true,
+                .help = "SPDX identifier or LicenseRef-... under which the weights are used."});
+  v(c.holder, {.key = "holder",
+               .pattern = kSomething,
+               .pattern_words = kSomethingWords,
+               .required = true,
+               .help = "Who holds the rights in them."});
+  v(c.basis, {.key = "basis",
+              .pattern = kSomething,
+              .pattern_words = kSomethingWords,
+              .required = true,
+              .help = "Why they may be used: where they were published, a contract."});
+  v(c.expiry, {.key = "expiry",
+               .pattern = "|never|[0-9]{4}-[0-9]{2}-[0-9]{2}",
+               .pattern_words = "a day such as 2027-03-31, or never",
+               .quiet = true,
+               .help = "The last day on which they may be used, or `never`."});
+}
+
+template <class V>
 void fields(V& v, RightsConfig& c) {
   v(c.allow, {.key = "allow",
               .pattern = kSomething,
               .pattern_words = kSomethingWords,
               .filled = true,
               .required = true,
+              .may_change = true,
               .help = "Licences that may be trained on, as SPDX identifiers or LicenseRef-...; all "
                       "else is refused."});
+  v(c.policy, {.key = "policy",
+               .quiet = true,
+               .help = "What else a record must say, as an expression: `not editorial_only and "
+                       "expiry > as_of + 365d`. docs/rights.md has the language; empty: nothing."});
+  v(c.as_of, {.key = "as_of",
+              .pattern = "start|[0-9]{4}-[0-9]{2}-[0-9]{2}",
+              .pattern_words = "a day such as 2027-03-31, or start",
+              .help = "The day against which expiries are held; `start`: the UTC day on which the "
+                      "run began, which a resumed run keeps."});
+  v(c.deny, {.key = "deny",
+             .pattern = kSomething,
+             .pattern_words = kSomethingWords,
+             .may_change = true,
+             .quiet = true,
+             .help = "Files of `id:`, `sha256:` and `phash:` lines that are never trained on, "
+                     "whatever their record says."});
+  v(c.recheck, {.key = "recheck",
+                .may_change = true,
+                .help = "When the files of `deny` are read again: a withdrawal takes effect within "
+                        "so many steps."});
+  v(c.key, {.key = "key",
+            .may_change = true,
+            .quiet = true,
+            .help = "PEM file with the Ed25519 key that signs the consumption log's head in "
+                    "checkpoints; empty: not signed."});
+  v(c.licensed_only, {.key = "licensed_only",
+                      .help = "Refuse imported weights, codecs and text encoders without a "
+                              "declared origin, or with one that the policy denies."});
+  v(c.origin_policy, {.key = "origin_policy",
+                      .quiet = true,
+                      .help = "As `policy`, for origins; empty: `allow` and `policy` hold for "
+                              "them too."});
+  v(c.origins, {.key = "origins",
+                .pattern = "model|codec|text|image",
+                .pattern_words = "model, codec, text or image",
+                .quiet = true,
+                .help = "Where weights come from that are not of this run's making: those of "
+                        "`model.import`, the codec, the text and the image encoder."});
   v(c.max_unreadable,
     {.key = "max_unreadable",
      .range = between(0, 1),
@@ -123,11 +223,13 @@ void fields(V& v, RightsConfig& c) {
 
 template <class V>
 void fields(V& v, SourceConfig& c) {
-  v(c.data, {.key = "data",
-             .pattern = kSomething,
-             .pattern_words = kSomethingWords,
-             .required = true,
-             .help = "Folder of packed data, from the current directory."});
+  Folders data{c.data};
+  v(data, {.key = "data",
+           .pattern = kSomething,
+           .pattern_words = kSomethingWords,
+           .required = true,
+           .help = "Folder of packed data, from the current directory; or a list of them, of which "
+                   "a later one may be added during a run."});
   v(c.max_epochs, {.key = "max_epochs",
                    .range = at_least(0),
                    .unit = "epochs",
@@ -136,6 +238,14 @@ void fields(V& v, SourceConfig& c) {
                    .range = at_least(0),
                    .unit = "samples",
                    .help = "Held out for validation where the data names no split."});
+  v(c.assume_samples,
+    {.key = "assume_samples",
+     .range = between(0, 100'000'000),
+     .unit = "samples",
+     .may_change = true,
+     .quiet = true,
+     .help = "What `pendulum plan` takes the source to hold, each of its stage's shape, where "
+             "`data` is not there. Training never does."});
 }
 
 template <class V>

@@ -141,6 +141,17 @@ std::optional<double> parse_flops(const std::string& words) {
   return in_units(*quantity, kFlops);
 }
 
+std::optional<Shape> parse_shape(const std::string& words) {
+  static const std::regex form(R"((\d{1,5})x(\d{1,5})x(\d{1,5}))");
+  std::smatch match;
+  if (!std::regex_match(words, match, form)) return {};
+  const Shape shape{std::stoi(match[1]), std::stoi(match[2]), std::stoi(match[3])};
+  for (const int side : {shape.frames, shape.height, shape.width}) {
+    if (side < 1 || side > 16384) return {};
+  }
+  return shape;
+}
+
 std::optional<Beat> parse_beat(const std::string& words) {
   if (words == "none") return Beat{};
   const std::optional<Quantity> quantity = split(words);

@@ -5,6 +5,8 @@
 #include <optional>
 #include <string>
 
+#include "core/shape.h"
+
 namespace pendulum {
 
 // How often something happens: never, every n optimiser steps, or at the end of every stage.
@@ -48,5 +50,8 @@ std::optional<Beat> parse_beat(const std::string& words);
 // which does not parse.
 std::string print_flops(double flops);
 std::optional<double> parse_flops(const std::string& words);
+
+// "33x256x256", frames x height x width, the inverse of Shape::name(); each from 1 to 16384.
+std::optional<Shape> parse_shape(const std::string& words);
 
 }  // namespace pendulum

@@ -95,8 +95,24 @@ class Writer {
   Value write(Steps& steps, const Spec&) { return scalar(print(steps)); }
   Value write(Beat& beat, const Spec&) { return scalar(print(beat)); }
   Value write(Flops& flops, const Spec&) { return scalar(print_flops(flops.count)); }
+  Value write(Shape& shape, const Spec&) { return scalar(shape.name()); }
   Value write(Size& size, const Spec&) {
     return scalar(fmt::format("{}x{}", size.height, size.width));
+  }
+
+  Value write(FrameCounts& counts, const Spec& spec) {
+    return counts.lengths.empty() ? write(counts.longest, spec) : write(counts.lengths, spec);
+  }
+  Value write(Aspects& aspects, const Spec&) {
+    if (aspects.is_auto) return scalar("auto");
+    Value out{.kind = Value::Kind::list};
+    for (const Aspect& aspect : aspects.listed)
+      out.items.push_back(scalar(fmt::format("{}:{}", aspect.width, aspect.height), true));
+    return out;
+  }
+  Value write(Folders& folders, const Spec& spec) {
+    return folders.paths.size() == 1 ? write(folders.paths.front(), spec)
+                                     : write(folders.paths, spec);
   }
 
   template <class T>

@@ -10,32 +10,29 @@
 #include "core/error.h"
 
 namespace pendulum {
-namespace {
 
-class Sha256 {
- public:
-  Sha256() : context_(EVP_MD_CTX_new(), EVP_MD_CTX_free) {
-    check(context_ && EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) == 1,
-          "OpenSSL offers SHA-256");
-  }
-  void add(const void* bytes, size_t count) {
-    check(EVP_DigestUpdate(context_.get(), bytes, count) == 1, "SHA-256 takes more bytes");
-  }
-  std::string hex() {
-    unsigned char digest[32];
-    check(EVP_DigestFinal_ex(context_.get(), digest, nullptr) == 1, "SHA-256 ends");
-    static constexpr char kDigits[] = "0123456789abcdef";
-    std::string out;
-    for (const unsigned char byte : digest) out += {kDigits[byte >> 4], kDigits[byte & 15]};
-    return out;
-  }
-
- private:
-  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_;
+struct Sha256::Context {
+  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> of{EVP_MD_CTX_new(), EVP_MD_CTX_free};
 };
 
-}  // namespace
+Sha256::Sha256() : context_(std::make_unique<Context>()) {
+  check(context_->of && EVP_DigestInit_ex(context_->of.get(), EVP_sha256(), nullptr) == 1,
+        "OpenSSL offers SHA-256");
+}
+Sha256::~Sha256() = default;
 
+void Sha256::add(const void* bytes, size_t count) {
+  check(EVP_DigestUpdate(context_->of.get(), bytes, count) == 1, "SHA-256 takes more bytes");
+}
+
+std::string Sha256::hex() {
+  unsigned char digest[32];
+  check(EVP_DigestFinal_ex(context_->of.get(), digest, nullptr) == 1, "SHA-256 ends");
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string out;
+  for (const unsigned char byte : digest) out += {kDigits[byte >> 4], kDigits[byte & 15]};
+  return out;
+}
 std::string sha256(std::span<const uint8_t> bytes) {
   Sha256 hash;
   hash.add(bytes.data(), bytes.size());

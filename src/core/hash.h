@@ -1,7 +1,9 @@
 // Content hashes: SHA-256 for what must be proven, FNV-1a for names.
 #pragma once
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -11,6 +13,19 @@ namespace pendulum {
 // SHA-256 as 64 lower-case hexadecimal digits.
 std::string sha256(std::span<const uint8_t> bytes);
 std::string sha256(std::string_view bytes);
+// The same for bytes that come in pieces.
+class Sha256 {
+ public:
+  Sha256();
+  ~Sha256();
+  void add(const void* bytes, size_t count);
+  void add(std::string_view bytes) { add(bytes.data(), bytes.size()); }
+  std::string hex();  // once, at the end
+
+ private:
+  struct Context;
+  std::unique_ptr<Context> context_;
+};
 // Of a whole file, read in pieces; DataError names a file that cannot be read.
 std::string sha256_of_file(const std::string& path);
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <string_view>
 
 #include "core/error.h"
@@ -154,22 +155,32 @@ bool is_text(AVCodecID codec) {
          codec == AV_CODEC_ID_IDF;
 }
 
-// Collects the packets of one stream; nothing, or why not.
-std::optional<ReadFailure> collect(Input& input, int stream, std::vector<AvPacket>& packets) {
+double seconds(int64_t stamp, AVRational base) { return static_cast<double>(stamp) * av_q2d(base); }
+
+// Collects the packets of one stream up to `until` seconds behind the first frame; nothing, or why
+// not. A frame is decoded no later than it is shown, so no packet behind one whose decoding stamp
+// is later belongs to what is wanted.
+std::optional<ReadFailure> collect(Input& input, const AVStream& stream, double until,
+                                   std::vector<AvPacket>& packets) {
+  int64_t earliest = std::numeric_limits<int64_t>::max();
   while (true) {
     AvPacket packet(av_packet_alloc());
     check(packet != nullptr, "memory for a packet");
     const int code = av_read_frame(input.get(), packet.get());
     if (code == AVERROR_EOF) return std::nullopt;
     if (code < 0) return ReadFailure{"is broken off or damaged: " + av_words(code)};
-    if (packet->stream_index != stream || packet->size == 0) continue;
+    if (packet->stream_index != stream.index || packet->size == 0) continue;
     if (packet->flags & AV_PKT_FLAG_CORRUPT) return ReadFailure{"is broken off or damaged"};
     if (packets.size() == kMaxPackets) return ReadFailure{"has more than 4 million frames"};
+    const bool has_stamps = packet->pts != AV_NOPTS_VALUE && packet->dts != AV_NOPTS_VALUE;
+    const bool is_shown = !(packet->flags & AV_PKT_FLAG_DISCARD);
+    if (has_stamps && is_shown) earliest = std::min(earliest, packet->pts);
+    const bool is_behind = has_stamps && packet->dts > earliest &&
+                           seconds(packet->dts - earliest, stream.time_base) > until;
     packets.push_back(std::move(packet));
+    if (is_behind) return std::nullopt;
   }
 }
-
-double seconds(int64_t stamp, AVRational base) { return static_cast<double>(stamp) * av_q2d(base); }
 
 // Fills times and end from the packets. Without presentation stamps the decoding stamps serve,
 // which are the same times in another order; without any, the stream's nominal rate.
@@ -200,9 +211,27 @@ void find_times(Track& track, AVRational nominal_rate) {
   track.end += last_duration > 0 ? last_duration : 1.0 / nominal;
 }
 
-}  // namespace
+// Marks the excerpt's frames.
+std::optional<ReadFailure> choose(const Excerpt& excerpt, Track& track) {
+  track.last = track.times.size() - 1;
+  if (excerpt.is_whole()) return std::nullopt;
+  if (track.times.size() < 2) return ReadFailure{"is a still: start and end are for clips"};
+  const double zero = track.times.front() - track.tolerance();
+  const auto place = [&](double time) {
+    return static_cast<size_t>(std::lower_bound(track.times.begin(), track.times.end(), time) -
+                               track.times.begin());
+  };
+  const size_t first = place(zero + excerpt.start), behind = place(zero + excerpt.end);
+  if (behind < first + 2) {
+    return ReadFailure{text("has ", behind > first ? "a single frame" : "no frame", " between ",
+                            excerpt.start, " s and ", excerpt.end, " s")};
+  }
+  track.first = first;
+  track.last = behind - 1;
+  return std::nullopt;
+}
 
-std::variant<Track, ReadFailure> demux(std::span<const uint8_t> bytes) {
+std::variant<Track, ReadFailure> demux_until(std::span<const uint8_t> bytes, double until) {
   prepare_libav();
   if (bytes.empty()) return ReadFailure{"is empty"};
   if (bytes.size() > size_t{1} << 32) return ReadFailure{"has more than 4 GiB"};
@@ -241,7 +270,7 @@ std::variant<Track, ReadFailure> demux(std::span<const uint8_t> bytes) {
       matrix != nullptr && static_cast<size_t>(matrix_bytes) >= 9 * sizeof(int32_t)) {
     std::memcpy(track.rotation.emplace().data(), matrix, 9 * sizeof(int32_t));
   }
-  if (auto failure = collect(input, number, track.packets)) return *failure;
+  if (auto failure = collect(input, stream, until, track.packets)) return *failure;
   // Nothing before the first key frame can be decoded.
   const auto key = std::find_if(track.packets.begin(), track.packets.end(),
                                 [](const AvPacket& p) { return p->flags & AV_PKT_FLAG_KEY; });
@@ -249,6 +278,43 @@ std::variant<Track, ReadFailure> demux(std::span<const uint8_t> bytes) {
   find_times(track, av_guess_frame_rate(input.get(), &stream, nullptr));
   if (track.times.empty()) return ReadFailure{"has no frames"};
   return track;
+}
+
+std::variant<Track, ReadFailure> chosen(std::variant<Track, ReadFailure> found,
+                                        const Excerpt& excerpt) {
+  if (auto* track = std::get_if<Track>(&found)) {
+    if (auto failure = choose(excerpt, *track)) return *failure;
+  }
+  return found;
+}
+
+}  // namespace
+
+double Track::tolerance() const {
+  const double mean_gap =
+      times.size() > 1 ? (times.back() - times.front()) / static_cast<double>(times.size() - 1)
+                       : 1.0;
+  return std::min(av_q2d(time_base), 0.1 * mean_gap) + 1e-9;
+}
+
+std::variant<Track, ReadFailure> demux(std::span<const uint8_t> bytes, const Excerpt& excerpt) {
+  return chosen(demux_until(bytes, excerpt.end), excerpt);
+}
+
+std::variant<Track, ReadFailure> demux_whole(std::span<const uint8_t> bytes,
+                                             const Excerpt& excerpt) {
+  auto found = demux_until(bytes, std::numeric_limits<double>::infinity());
+  if (const auto* track = std::get_if<Track>(&found); track && track->times.size() > 1) {
+    const double length = track->end - track->times.front();
+    const double half_a_frame = 0.5 * length / static_cast<double>(track->times.size());
+    const bool is_bounded = excerpt.end < std::numeric_limits<double>::infinity();
+    if (excerpt.start >= length || (is_bounded && excerpt.end > length + half_a_frame)) {
+      return ReadFailure{text("lasts ", length, " s, the clip is to ",
+                              excerpt.start >= length ? "start" : "end", " at ",
+                              excerpt.start >= length ? excerpt.start : excerpt.end, " s")};
+    }
+  }
+  return chosen(std::move(found), excerpt);
 }
 
 }  // namespace pendulum

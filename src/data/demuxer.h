@@ -29,10 +29,24 @@ struct Track {
   std::vector<double> times;
   double end = 0;
   bool has_stamps = false;  // frames carry their time; otherwise the k-th frame has times[k]
+  // The frames that belong to the excerpt: places in times, first and last.
+  size_t first = 0, last = 0;
+
+  bool is_excerpt() const { return first > 0 || last + 1 < times.size(); }
+  double last_ends() const { return last + 1 < times.size() ? times[last + 1] : end; }
+  // Stamps are rounded to the container's ticks (1 ms in Matroska): so far a frame may lie behind
+  // its instant and still count.
+  double tolerance() const;
 };
 
 // PNG, JPEG and WebP are recognised by their first bytes and skip libavformat: its probing costs
-// more than decoding a small picture does.
-std::variant<Track, ReadFailure> demux(std::span<const uint8_t> bytes);
+// more than decoding a small picture does. What lies behind the excerpt is not read where the
+// container's stamps allow that. A failure besides: an excerpt of a still, or one with fewer than
+// two frames.
+std::variant<Track, ReadFailure> demux(std::span<const uint8_t> bytes, const Excerpt& excerpt);
+
+// Reads to the end, and fails besides where the excerpt ends more than half a frame behind it.
+std::variant<Track, ReadFailure> demux_whole(std::span<const uint8_t> bytes,
+                                             const Excerpt& excerpt);
 
 }  // namespace pendulum

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 #include <vector>
@@ -34,6 +35,14 @@ struct Frames {
   const uint8_t* pixel(int t, int y, int x) const {
     return rgb.data() + t * frame_bytes() + 3 * (size_t(y) * width + x);
   }
+};
+
+// A stretch of a longer medium, in seconds after its first frame appears: the frames that appear in
+// [start, end).
+struct Excerpt {
+  double start = 0, end = std::numeric_limits<double>::infinity();
+  bool is_whole() const { return start <= 0 && end == std::numeric_limits<double>::infinity(); }
+  bool operator==(const Excerpt&) const = default;
 };
 
 // Why a medium could not be used: an expected failure, counted and listed, never thrown.

@@ -18,8 +18,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::vector<std::string> kKeys = {"id",      "media",  "caption", "captions",
-                                        "licence", "holder", "basis",   "split"};
+const std::vector<std::string>& known_keys() {
+  static const std::vector<std::string> all = [] {
+    std::vector<std::string> keys = {"id",     "media", "caption", "captions", "licence",
+                                     "holder", "basis", "split",   "start",    "end"};
+    keys.insert(keys.end(), term_keys().begin(), term_keys().end());
+    return keys;
+  }();
+  return all;
+}
 
 std::string string_at(const nlohmann::json& line, const std::string& key,
                       const std::string& where) {
@@ -28,6 +35,17 @@ std::string string_at(const nlohmann::json& line, const std::string& key,
   if (!it->is_string())
     throw DataError(text(where, ": \"", key, "\" must be text, found ", it->dump()));
   return it->get<std::string>();
+}
+
+// Seconds, from 0 on.
+double time_at(const nlohmann::json& line, const std::string& key, double otherwise,
+               const std::string& where) {
+  const auto it = line.find(key);
+  if (it == line.end()) return otherwise;
+  if (!it->is_number() || !(it->get<double>() >= 0 && it->get<double>() < 1e9)) {
+    throw DataError(text(where, ": \"", key, "\" must be seconds from 0 on, found ", it->dump()));
+  }
+  return it->get<double>();
 }
 
 std::vector<std::string> captions_at(const nlohmann::json& line, const std::string& where) {
@@ -85,9 +103,10 @@ ManifestEntry parse_line(const std::string& words, const fs::path& folder,
   }
   if (!line.is_object()) throw DataError(text(where, ": a line must be a JSON object in braces"));
   for (const auto& [key, value] : line.items()) {
-    if (std::find(kKeys.begin(), kKeys.end(), key) == kKeys.end()) {
-      throw DataError(text(where, ": unknown key \"", key, "\"", did_you_mean(key, kKeys),
-                           "; known are ", listed(kKeys)));
+    const auto& known = known_keys();
+    if (std::find(known.begin(), known.end(), key) == known.end()) {
+      throw DataError(text(where, ": unknown key \"", key, "\"", did_you_mean(key, known),
+                           "; known are ", listed(known)));
     }
   }
   ManifestEntry entry;
@@ -100,6 +119,8 @@ ManifestEntry parse_line(const std::string& words, const fs::path& folder,
   entry.licence = string_at(line, "licence", where);
   entry.holder = string_at(line, "holder", where);
   entry.basis = string_at(line, "basis", where);
+  entry.terms = terms_from_json(line, where);
+  entry.excerpt = excerpt_in(line, where);
   entry.split = string_at(line, "split", where);
   if (!entry.split.empty() && entry.split != "train" && entry.split != "validation") {
     throw DataError(text(where, ": \"split\" is \"", entry.split,
@@ -132,6 +153,17 @@ std::string caption_beside(const fs::path& media) {
 }
 
 }  // namespace
+
+Excerpt excerpt_in(const nlohmann::json& line, const std::string& where) {
+  const Excerpt whole;
+  const Excerpt out{time_at(line, "start", whole.start, where),
+                    time_at(line, "end", whole.end, where)};
+  if (!(out.end > out.start)) {
+    throw DataError(text(where, ": the clip ends at ", out.end, " s, not behind its start at ",
+                         out.start, " s"));
+  }
+  return out;
+}
 
 std::vector<ManifestEntry> read_manifest(const std::string& path) {
   std::ifstream file(path);

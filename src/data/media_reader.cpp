@@ -97,20 +97,16 @@ size_t packet_before(const Track& track, double time) {
   return best;
 }
 
-// The instants asked for, and how far a time stamp may lie behind its instant and still count:
-// containers round stamps to ticks (1 ms in Matroska).
+// The instants asked for, and how far a time stamp may lie behind its instant and still count.
 struct Window {
   double start, step, tolerance;
   double instant(int i) const { return start + i * step; }
 };
 
 Window centred_window(const Track& track, const ClipRequest& request) {
-  const double first = track.times.front(), last = track.times.back();
+  const double first = track.times[track.first], last = track.times[track.last];
   const double span = (request.frames - 1) / request.fps;
-  const double mean_gap =
-      track.times.size() > 1 ? (last - first) / static_cast<double>(track.times.size() - 1) : 1.0;
-  return {first + std::max(0.0, (last - first - span) / 2), 1 / request.fps,
-          std::min(av_q2d(track.time_base), 0.1 * mean_gap) + 1e-9};
+  return {first + std::max(0.0, (last - first - span) / 2), 1 / request.fps, track.tolerance()};
 }
 
 // Draws a frame into every place i whose instant lies in [its time, the next frame's time).
@@ -133,7 +129,9 @@ class Picker {
       return ReadFailure{"decoding begins only after the frames wanted"};
     }
     if (auto failure = fill_before(time)) return *failure;
-    if (next_ == frames_.count) return Next::enough;
+    const bool is_behind =
+        track_.is_excerpt() && time > track_.times[track_.last] + window_.tolerance;
+    if (is_behind || next_ == frames_.count) return Next::enough;
     av_frame_unref(held_.get());
     check(av_frame_ref(held_.get(), &frame) == 0, "memory for a frame");
     has_held_ = true;
@@ -187,8 +185,9 @@ std::variant<Frames, ReadFailure> read_from(const Track& track, const ClipReques
 
 }  // namespace
 
-std::variant<MediaInfo, ReadFailure> probe_media(std::span<const uint8_t> bytes) {
-  auto demuxed = demux(bytes);
+std::variant<MediaInfo, ReadFailure> probe_media(std::span<const uint8_t> bytes,
+                                                 const Excerpt& excerpt) {
+  auto demuxed = demux_whole(bytes, excerpt);
   if (auto* failure = std::get_if<ReadFailure>(&demuxed)) return *failure;
   const Track& track = std::get<Track>(demuxed);
   MediaInfo info;
@@ -205,10 +204,10 @@ std::variant<MediaInfo, ReadFailure> probe_media(std::span<const uint8_t> bytes)
   info.format = track.packets.size() == 1 && track.format.find(',') == track.format.npos
                     ? track.format
                     : text(track.format, "/", avcodec_get_name(track.codec->codec_id));
-  info.frames = static_cast<int64_t>(track.times.size());
+  info.frames = static_cast<int64_t>(track.last - track.first) + 1;
   if (info.frames > 1) {
     info.kind = MediaKind::clip;
-    info.seconds = track.end - track.times.front();
+    info.seconds = track.last_ends() - track.times[track.first];
     if (!(info.seconds > 0)) return ReadFailure{"all its frames are shown at the same time"};
     info.fps = static_cast<double>(info.frames) / info.seconds;
   }
@@ -221,7 +220,7 @@ std::variant<Frames, ReadFailure> read_clip(std::span<const uint8_t> bytes,
             request.height <= kMaxSide && request.width <= kMaxSide,
         "a clip of positive size: ", request.frames, " frames of ", request.width, "x",
         request.height, " at ", request.fps);
-  auto demuxed = demux(bytes);
+  auto demuxed = demux(bytes, request.excerpt);
   if (auto* failure = std::get_if<ReadFailure>(&demuxed)) return *failure;
   const Track& track = std::get<Track>(demuxed);
   const size_t key = packet_before(track, centred_window(track, request).start);
@@ -232,17 +231,48 @@ std::variant<Frames, ReadFailure> read_clip(std::span<const uint8_t> bytes,
   return frames;
 }
 
-std::variant<int64_t, ReadFailure> decode_every_frame(std::span<const uint8_t> bytes) {
-  auto demuxed = demux(bytes);
+std::variant<Frames, ReadFailure> read_first_frame(std::span<const uint8_t> bytes, int height,
+                                                   int width) {
+  auto demuxed = demux(bytes, {});
   if (auto* failure = std::get_if<ReadFailure>(&demuxed)) return *failure;
-  int64_t count = 0;
-  if (auto failure = decode(std::get<Track>(demuxed), 0, [&](const AVFrame&, double) {
-        ++count;
-        return Next::more;
-      })) {
-    return *failure;
-  }
-  return count;
+  const Track& track = std::get<Track>(demuxed);
+  Frames out(1, height, width);
+  FrameScaler scaler(height, width);
+  const auto draw = [&](const AVFrame& frame, double) -> std::variant<Next, ReadFailure> {
+    if (auto failure = scaler.draw(frame, pixel_aspect(frame, track.sample_aspect),
+                                   orientation_of(frame, track.rotation), out.frame(0)))
+      return *failure;
+    return Next::enough;
+  };
+  if (auto failure = decode(track, 0, draw)) return *failure;
+  return out;
+}
+
+std::variant<int64_t, ReadFailure> decode_every_frame(std::span<const uint8_t> bytes,
+                                                      const Excerpt& excerpt) {
+  auto demuxed = demux(bytes, excerpt);
+  if (auto* failure = std::get_if<ReadFailure>(&demuxed)) return *failure;
+  const Track& track = std::get<Track>(demuxed);
+  const double tolerance = track.tolerance();
+  const double first = track.times[track.first] - tolerance;
+  const double last = track.times[track.last] + tolerance;
+  const auto count_from = [&](size_t packet) -> std::variant<int64_t, ReadFailure> {
+    int64_t count = 0;
+    if (auto failure = decode(track, packet, [&](const AVFrame&, double time) {
+          if (track.is_excerpt() && time > last) return Next::enough;
+          count += !track.is_excerpt() || time >= first;
+          return Next::more;
+        })) {
+      return *failure;
+    }
+    return count;
+  };
+  if (!track.is_excerpt()) return count_from(0);
+  const size_t key = packet_before(track, track.times[track.first]);
+  const auto wanted = static_cast<int64_t>(track.last - track.first) + 1;
+  auto count = count_from(key);
+  const auto* found = std::get_if<int64_t>(&count);
+  return found && *found == wanted ? count : count_from(0);
 }
 
 }  // namespace pendulum

@@ -27,12 +27,15 @@ struct ClipRequest {
   double fps = 8;
   int height = 0,
       width = 0;  // pixels; the picture is cropped about its centre to this aspect, then resized
+  Excerpt excerpt = {};  // the window lies in it, as if there were no other frames
 };
 
 // Any container and codec that libav reads, from the file's bytes. Never throws for what is in the
 // bytes: they come from outside. Nothing but the bytes is opened: playlists that point elsewhere
-// are refused. No frame is decoded.
-std::variant<MediaInfo, ReadFailure> probe_media(std::span<const uint8_t> bytes);
+// are refused. A failure too where the excerpt reaches beyond the medium's end. One frame is
+// decoded.
+std::variant<MediaInfo, ReadFailure> probe_media(std::span<const uint8_t> bytes,
+                                                 const Excerpt& excerpt = {});
 
 // Each frame is the one shown at its instant (the last whose time stamp is not later). Colours
 // become full-range RGB as the stream says (BT.601, 709, 2020; limited or full), transparency lies
@@ -40,7 +43,12 @@ std::variant<MediaInfo, ReadFailure> probe_media(std::span<const uint8_t> bytes)
 std::variant<Frames, ReadFailure> read_clip(std::span<const uint8_t> bytes,
                                             const ClipRequest& request);
 
-// Decodes all there is and returns the number of frames: the check that a medium is whole.
-std::variant<int64_t, ReadFailure> decode_every_frame(std::span<const uint8_t> bytes);
+// The first frame alone, likewise cropped about its centre and resized.
+std::variant<Frames, ReadFailure> read_first_frame(std::span<const uint8_t> bytes, int height,
+                                                   int width);
+
+// Decodes all there is of the excerpt and returns the number of frames: the check that it is whole.
+std::variant<int64_t, ReadFailure> decode_every_frame(std::span<const uint8_t> bytes,
+                                                      const Excerpt& excerpt = {});
 
 }  // namespace pendulum

@@ -14,28 +14,39 @@
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "core/log.h"
 #include "core/publish.h"
 #include "data/hdf5_file.h"
 #include "data/manifest.h"
 #include "data/media_reader.h"
 #include "data/pack_format.h"
+#include "data/packed_data.h"
 #include "data/parallel.h"
+#include "data/perceptual_hash.h"
+#include "data/tar_index.h"
+#include "rights/deny_list.h"
 
 namespace pendulum {
 namespace {
 
 namespace fs = std::filesystem;
 
-std::variant<std::vector<uint8_t>, ReadFailure> read_file(const std::string& path) {
+// The medium that an entry names, whole.
+std::variant<std::vector<uint8_t>, ReadFailure> read_medium(const ManifestEntry& entry,
+                                                            int64_t most) {
   std::error_code problem;
-  const uintmax_t size = fs::file_size(path, problem);
+  const bool is_part = entry.bytes >= 0;
+  const uintmax_t size =
+      is_part ? static_cast<uintmax_t>(entry.bytes) : fs::file_size(entry.media, problem);
   if (problem) return ReadFailure{problem.message()};
-  if (size > static_cast<uintmax_t>(kMaxMediaBytes)) {
-    return ReadFailure{text("has ", size >> 20, " MiB, a shard holds ", kMaxMediaBytes >> 20,
-                            ": cut it into clips")};
+  if (size > static_cast<uintmax_t>(most)) {
+    return ReadFailure{text("has ", size >> 20, " MiB, ", most >> 20,
+                            " MiB are the most that a shard holds or a reader takes: cut it into "
+                            "clips, or leave it in place")};
   }
   std::vector<uint8_t> bytes(size);
-  std::ifstream file(path, std::ios::binary);
+  std::ifstream file(entry.media, std::ios::binary);
+  file.seekg(entry.offset);
   if (!file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(size))) {
     return ReadFailure{"cannot be read"};
   }
@@ -69,21 +80,24 @@ struct Inspected {
   Sample sample;
 };
 
-std::variant<Inspected, ReadFailure> inspect(const ManifestEntry& entry) {
+std::variant<Inspected, ReadFailure> inspect(const ManifestEntry& entry, int64_t most) {
   if (auto lack = lack_of(entry)) return *lack;
-  auto read = read_file(entry.media);
+  auto read = read_medium(entry, most);
   if (auto* failure = std::get_if<ReadFailure>(&read)) return *failure;
   Inspected out{std::get<std::vector<uint8_t>>(std::move(read)), {}};
-  const auto probed = probe_media(out.bytes);
+  const auto probed = probe_media(out.bytes, entry.excerpt);
   if (auto* failure = std::get_if<ReadFailure>(&probed)) return *failure;
-  const auto decoded = decode_every_frame(out.bytes);
+  const auto decoded = decode_every_frame(out.bytes, entry.excerpt);
   if (auto* failure = std::get_if<ReadFailure>(&decoded)) return *failure;
   const MediaInfo& info = std::get<MediaInfo>(probed);
+  auto hashes = perceptual_hashes(out.bytes, info);
+  if (auto* failure = std::get_if<ReadFailure>(&hashes)) return *failure;
   out.sample = {.id = entry.id,
                 .captions = entry.captions,
                 .licence = entry.licence,
                 .holder = entry.holder,
                 .basis = entry.basis,
+                .terms = entry.terms,
                 .split = entry.split,
                 .sha256 = sha256(out.bytes),
                 .kind = info.kind,
@@ -91,7 +105,9 @@ std::variant<Inspected, ReadFailure> inspect(const ManifestEntry& entry) {
                 .height = info.height,
                 .seconds = info.seconds,
                 .fps = info.fps,
-                .frames = info.frames};
+                .frames = info.frames,
+                .excerpt = entry.excerpt,
+                .phashes = std::get<std::vector<uint64_t>>(std::move(hashes))};
   return out;
 }
 
@@ -139,20 +155,31 @@ std::vector<ManifestEntry> entries_of(const PackOptions& options) {
   if (!fs::exists(options.input))
     throw ConfigError(text("data pack: ", options.input, " does not exist"));
   const bool is_folder = fs::is_directory(options.input);
-  if (is_folder && (options.licence.empty() || options.holder.empty())) {
+  if (is_folder && !is_webdataset(options.input) &&
+      (options.licence.empty() || options.holder.empty())) {
     throw ConfigError(
         "data pack: say once for the whole folder under which licence you hold it and who holds "
         "it: "
         "--licence LicenseRef-own --holder NAME");
   }
-  auto entries = is_folder ? read_media_folder(options.input) : read_manifest(options.input);
+  const bool is_tar = is_webdataset(options.input);
+  int64_t without_media = 0;
+  auto entries = is_tar      ? read_webdataset(options.input, &without_media)
+                 : is_folder ? read_media_folder(options.input)
+                             : read_manifest(options.input);
+  if (without_media > 0)
+    warn("{}: {} samples have no picture and no video and are left out", options.input,
+         without_media);
   for (ManifestEntry& entry : entries) {
     if (entry.licence.empty()) entry.licence = options.licence;
     if (entry.holder.empty()) entry.holder = options.holder;
     // The basis of an attestation holds only where one was given.
     if (entry.basis.empty() && !options.licence.empty() && !options.holder.empty())
       entry.basis = options.basis;
-    if (entry.split.empty() && !is_folder) entry.split = "train";
+    if (entry.split.empty() && !is_folder && !is_tar) entry.split = "train";
+    if (!entry.split.empty() && entry.split != "train" && entry.split != "validation")
+      throw DataError(text(options.input, ": ", entry.id, ": \"split\" is \"", entry.split,
+                           "\", it must be \"train\" or \"validation\""));
   }
   return entries;
 }
@@ -192,12 +219,26 @@ void prepare_output(const PackOptions& options) {
   remove_leftovers(out);
 }
 
+// What places of media in place are relative to.
+fs::path root_of(const std::string& input) {
+  const fs::path path = fs::absolute(input).lexically_normal();
+  return fs::is_directory(path) ? path : path.parent_path();
+}
+
 // The state of a packing run between inspection and the last file.
 struct Packing {
-  explicit Packing(const fs::path& folder) : shards(folder) {}
+  Packing(const fs::path& folder, const PackOptions& options, DenyList denied_)
+      : shards(folder),
+        denied(std::move(denied_)),
+        in_place(options.in_place),
+        root(root_of(options.input)) {}
   ShardWriter shards;
+  DenyList denied;
+  bool in_place;
+  fs::path root;  // of media in place
   std::vector<IndexLine> lines;
-  std::unordered_map<std::string, std::string> ids;  // sha256 -> id
+  std::unordered_map<std::string, std::string> ids;  // identity -> id
+  std::unordered_map<std::string, Place> places;     // sha256 -> where: clips of one file share it
   PackReport report;
 
   void take(const ManifestEntry& entry, std::variant<Inspected, ReadFailure> found,
@@ -208,18 +249,32 @@ struct Packing {
     }
     Inspected& inspected = std::get<Inspected>(found);
     Sample& sample = inspected.sample;
-    const auto [first, is_new] = ids.emplace(sample.sha256, sample.id);
+    const auto [first, is_new] = ids.emplace(identity(sample), sample.id);
     if (!is_new) {
       report.refused.push_back({sample.id, text("has the same bytes as ", first->second)});
+      return;
+    }
+    if (const auto reason = denied.reason(sample.id, sample.sha256, sample.phashes)) {
+      report.refused.push_back({sample.id, "denied: " + *reason});
       return;
     }
     if (sample.split.empty()) sample.split = split_by_content(sample.sha256, validation);
     ++report.packed;
     ++(sample.kind == MediaKind::still ? report.stills : report.clips);
     report.validation += sample.split == "validation";
-    report.bytes += static_cast<int64_t>(inspected.bytes.size());
-    const Place place = shards.add(inspected.bytes);
-    lines.push_back({std::move(sample), place});
+    auto place = places.find(sample.sha256);
+    if (place == places.end()) {
+      report.bytes += static_cast<int64_t>(inspected.bytes.size());
+      const Place new_place =
+          in_place ? place_of(entry, inspected.bytes.size()) : shards.add(inspected.bytes);
+      place = places.emplace(sample.sha256, new_place).first;
+    }
+    lines.push_back({std::move(sample), place->second});
+  }
+
+  Place place_of(const ManifestEntry& entry, size_t bytes) const {
+    const fs::path file = fs::absolute(entry.media).lexically_normal().lexically_relative(root);
+    return {0, entry.offset, static_cast<int64_t>(bytes), file.generic_string()};
   }
 };
 
@@ -228,17 +283,19 @@ struct Packing {
 void pack_entries(const std::vector<ManifestEntry>& entries, const PackOptions& options,
                   Packing& packing) {
   constexpr uintmax_t kBatchBytes = 64 << 20;
+  const int64_t most = options.in_place ? kMostReadBytes : kMaxMediaBytes;
   for (size_t begin = 0; begin < entries.size();) {
     size_t end = begin;
     for (uintmax_t bytes = 0; end < entries.size() && bytes < kBatchBytes && end - begin < 1024;
          ++end) {
       std::error_code problem;
-      const uintmax_t size = fs::file_size(entries[end].media, problem);
+      const uintmax_t size = entries[end].bytes >= 0 ? static_cast<uintmax_t>(entries[end].bytes)
+                                                     : fs::file_size(entries[end].media, problem);
       if (!problem) bytes += size;
     }
     std::vector<std::variant<Inspected, ReadFailure>> found(end - begin, ReadFailure{});
     parallel_for(static_cast<int64_t>(found.size()), options.threads,
-                 [&](int64_t i) { found[i] = inspect(entries[begin + i]); });
+                 [&](int64_t i) { found[i] = inspect(entries[begin + i], most); });
     for (size_t i = begin; i < end; ++i)
       packing.take(entries[i], std::move(found[i - begin]), options.validation);
     begin = end;
@@ -264,6 +321,7 @@ void write_lists(const fs::path& folder, Packing& packing) {
                                  {"media_bytes", packing.report.bytes},
                                  {"index_sha256", sha256(index)},
                                  {"shards", nlohmann::ordered_json::array()}};
+  if (packing.in_place) head["root"] = packing.root.string();
   for (const ShardRecord& shard : packing.shards.shards()) {
     head["shards"].push_back(
         {{"file", shard.file}, {"bytes", shard.bytes}, {"sha256", shard.sha256}});
@@ -277,12 +335,13 @@ void write_lists(const fs::path& folder, Packing& packing) {
 
 PackReport pack(const PackOptions& options) {
   prepare_output(options);
+  DenyList denied = DenyList::read(options.deny);
   const std::vector<ManifestEntry> entries = entries_of(options);
   const fs::path temporary =
       text(fs::path(options.out).lexically_normal().string(), ".tmp.", ::getpid());
   fs::create_directories(temporary);
   try {
-    Packing packing(temporary);
+    Packing packing(temporary, options, std::move(denied));
     packing.report.out = options.out;
     pack_entries(entries, options, packing);
     if (packing.lines.empty()) {
@@ -292,6 +351,7 @@ PackReport pack(const PackOptions& options) {
     }
     write_lists(temporary, packing);
     publish_folder(temporary.string(), options.out);
+    PackedData::open(options.out);  // which makes its columns
     return std::move(packing.report);
   } catch (...) {
     std::error_code ignored;

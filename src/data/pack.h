@@ -8,14 +8,18 @@
 namespace pendulum {
 
 struct PackOptions {
-  std::string input;  // a folder of media with .txt captions, or a manifest (.jsonl)
-  std::string out;    // the folder to make; must not exist
+  // A folder of media with .txt captions, a manifest (.jsonl), a WebDataset shard (.tar) or a
+  // folder of them.
+  std::string input;
+  std::string out;  // the folder to make; must not exist
   // The owner's word for all entries that do not say it themselves. A folder needs licence and
   // holder.
   std::string licence = {}, holder = {}, basis = "owner-attested";
   double validation =
       0.02;         // share of a folder's media held out, by content; manifests say it line by line
   int threads = 0;  // 0: as many as the machine has
+  std::vector<std::string> deny = {};  // deny-lists (rights/deny_list.h): what they name is refused
+  bool in_place = false;  // the media stay where they are; the folder made holds the index alone
 };
 
 struct Refusal {
@@ -30,9 +34,9 @@ struct PackReport {
 };
 
 // Takes an entry when it names licence, holder, basis and a caption, its file decodes from the
-// first frame to the last, and no earlier entry has the same bytes. Whether a run may use it is the
-// run's own policy. The folder appears whole or not at all. ConfigError for what the user should
-// change, DataError for a bad manifest or when nothing is left.
+// first frame to the last, no earlier entry has the same bytes, and no deny-list names it. Whether
+// a run may use it is the run's own policy. The folder appears whole or not at all. ConfigError for
+// what the user should change, DataError for a bad manifest or when nothing is left.
 PackReport pack(const PackOptions& options);
 std::string describe(const PackReport& report);
 

@@ -27,7 +27,7 @@ std::string counted(const char* what, const std::map<Key, int64_t>& counts, cons
 }  // namespace
 
 CheckReport check_pack(const std::string& folder, int threads) {
-  const PackIndex index = read_pack_index(folder);
+  const PackHead index = read_pack_head(folder);
   const PackedData data = PackedData::open(folder);
   CheckReport report;
   report.samples = data.size();
@@ -44,7 +44,8 @@ CheckReport check_pack(const std::string& folder, int threads) {
       reasons[i] = failure->reason;
       return;
     }
-    const auto decoded = decode_every_frame(std::get<std::vector<uint8_t>>(media));
+    const auto decoded =
+        decode_every_frame(std::get<std::vector<uint8_t>>(media), data.sample(i).excerpt);
     if (auto* failure = std::get_if<ReadFailure>(&decoded)) reasons[i] = failure->reason;
   });
   for (int64_t i = 0; i < data.size(); ++i) {
@@ -68,14 +69,15 @@ std::string describe(const CheckReport& report) {
 PackStats pack_stats(const std::string& folder, double fps) {
   if (!(fps > 0 && fps <= 1000))
     throw ConfigError(text("data stats: --fps is ", fps, ", it must be above 0"));
-  const PackIndex index = read_pack_index(folder);
+  const PackedData data = PackedData::open(folder);
   PackStats stats;
   stats.fps = fps;
-  for (const auto& [sample, place] : index.lines) {
+  for (int64_t i = 0; i < data.size(); ++i) {
+    const Sample sample = data.sample(i);
     ++stats.samples;
     stats.validation += sample.split == "validation";
     stats.frames += sample.frames;
-    stats.bytes += place.bytes;
+    stats.bytes += data.bytes(i);
     ++stats.licences[sample.licence];
     ++stats.holders[sample.holder];
     ++stats.bases[sample.basis];

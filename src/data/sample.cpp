@@ -9,7 +9,17 @@
 
 namespace pendulum {
 
-int clip_frames(const Sample& sample, int limit, double fps) {
+SampleFacts facts_of(const Sample& sample) {
+  return {sample.kind,
+          sample.width,
+          sample.height,
+          sample.frames,
+          sample.seconds,
+          sample.fps,
+          sample.split == "validation"};
+}
+
+int clip_frames(const SampleFacts& sample, int limit, double fps) {
   check(limit >= 1 && fps > 0, "a frame limit and a rate: ", limit, ", ", fps);
   if (sample.kind == MediaKind::still || sample.frames < 2 || !(sample.fps > 0)) return 1;
   // Instants must lie between the appearance of the first and of the last frame. The slack of a
@@ -18,6 +28,16 @@ int clip_frames(const Sample& sample, int limit, double fps) {
   const double instants = std::floor(span * fps + 0.01) + 1;
   const int available = static_cast<int>(std::clamp(instants, 1.0, static_cast<double>(limit)));
   return (available - 1) / 4 * 4 + 1;
+}
+
+std::optional<Verdict> denial(const Sample& sample, const DenyList& denied) {
+  const auto reason = denied.reason(sample.id, sample.sha256, sample.phashes);
+  if (!reason) return std::nullopt;
+  return Verdict{false, *reason, "rights.deny"};
+}
+
+Verdict judge(const Sample& sample, const Policy& policy, const DenyList& denied) {
+  return denial(sample, denied).value_or(policy.judge(sample.rights()));
 }
 
 nlohmann::json to_json(const Sample& sample) {
@@ -29,6 +49,12 @@ nlohmann::json to_json(const Sample& sample) {
   if (sample.kind == MediaKind::clip) {
     object["seconds"] = sample.seconds;
     object["fps"] = sample.fps;
+  }
+  add_terms(sample.terms, object);
+  for (const uint64_t hash : sample.phashes) object["phashes"].push_back(print_phash(hash));
+  if (!sample.excerpt.is_whole()) {
+    object["start"] = sample.excerpt.start;
+    if (std::isfinite(sample.excerpt.end)) object["end"] = sample.excerpt.end;
   }
   return object;
 }
@@ -52,10 +78,19 @@ Sample sample_from_json(const nlohmann::json& object, const std::string& where) 
       object.at("seconds").get_to(sample.seconds);
       object.at("fps").get_to(sample.fps);
     }
+    sample.terms = terms_from_json(object, where);
+    for (const auto& digits : object.value("phashes", nlohmann::json::array())) {
+      const auto hash = parse_phash(digits.get<std::string>());
+      if (!hash) throw DataError(text(where, ": a perceptual hash is ", digits.dump()));
+      sample.phashes.push_back(*hash);
+    }
+    sample.excerpt.start = object.value("start", 0.0);
+    sample.excerpt.end = object.value("end", sample.excerpt.end);
     const bool plausible =
         !sample.id.empty() && !sample.captions.empty() && sample.sha256.size() == 64 &&
         sample.width > 0 && sample.height > 0 && sample.frames > 0 &&
         (kind == "still" || (kind == "clip" && sample.seconds > 0 && sample.fps > 0)) &&
+        sample.excerpt.start >= 0 && sample.excerpt.end > sample.excerpt.start &&
         (sample.split == "train" || sample.split == "validation");
     if (!plausible) throw DataError(text(where, ": a value is out of its range"));
     return sample;

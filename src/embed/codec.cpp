@@ -3,12 +3,14 @@
 
 #include "core/error.h"
 #include "embed/haar_codec.h"
+#include "embed/wan_codec.h"
 
 namespace pendulum {
 
 std::unique_ptr<Codec> make_codec(const CodecConfig& config) {
   if (config.kind == "haar") return std::make_unique<HaarCodec>(config);
-  throw ConfigError(text("codec.kind is '", config.kind, "'; expected haar"));
+  if (config.kind == "wan") return std::make_unique<WanCodec>(config);
+  throw ConfigError(text("codec.kind is '", config.kind, "'; expected haar or wan"));
 }
 
 LatentShape Codec::latent_shape(Shape pixels) const {

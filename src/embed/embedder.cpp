@@ -46,8 +46,10 @@ std::variant<Embedded, ReadFailure> Embedder::embed(const PackedData& data, int6
                                                     uint64_t caption_bits,
                                                     uint64_t latent_key) const {
   const Sample& known = data.sample(sample);
+  ClipRequest part = request;
+  part.excerpt = known.excerpt;
   auto found = posterior(
-      known.sha256, [&] { return data.media(sample); }, request);
+      known.sha256, [&] { return data.media(sample); }, part);
   if (auto* failure = std::get_if<ReadFailure>(&found)) return std::move(*failure);
   const std::string& caption = known.captions[below(known.captions.size(), caption_bits)];
   return Embedded{codec_->latent(std::get<at::Tensor>(found), latent_key), text(caption)};

@@ -40,7 +40,7 @@ class Embedder {
                                             uint64_t latent_key) const;
 
   // What the codec makes of a clip before anything is drawn: Codec::encode. sha256: of the encoded
-  // bytes.
+  // bytes; request.excerpt says which part of them.
   std::variant<at::Tensor, ReadFailure> posterior(const std::string& sha256,
                                                   const MediaBytes& media,
                                                   const ClipRequest& request) const;

@@ -44,8 +44,11 @@ void remove_stale(const fs::path& path) {
 
 std::string posterior_key(std::string_view source_sha256, const ClipRequest& request,
                           std::string_view codec) {
-  return sha256(fmt::format("latent\n{}\n{}\n{} {} {}x{}\n{}", source_sha256, kReaderVersion,
-                            request.frames, request.fps, request.height, request.width, codec));
+  const Excerpt& part = request.excerpt;
+  const std::string where = part.is_whole() ? "" : fmt::format(" {}-{}", part.start, part.end);
+  return sha256(fmt::format("latent\n{}\n{}\n{} {} {}x{}{}\n{}", source_sha256, kReaderVersion,
+                            request.frames, request.fps, request.height, request.width, where,
+                            codec));
 }
 
 std::string text_key(std::string_view caption, std::string_view encoder) {

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "embed/minilm_encoder.h"
+#include "embed/umt5_encoder.h"
 
 namespace pendulum {
 namespace {
@@ -16,14 +17,16 @@ namespace fs = std::filesystem;
 
 }  // namespace
 
-std::unique_ptr<TextEncoder> make_text_encoder(const TextConfig& config,
-                                               const std::string& weights) {
+std::unique_ptr<TextEncoder> make_text_encoder(const TextConfig& config, const std::string& weights,
+                                               at::Device device) {
   if (config.kind == "minilm") return std::make_unique<MiniLmEncoder>(config, weights);
-  throw ConfigError(text("text.kind is '", config.kind, "'; expected minilm"));
+  if (config.kind == "umt5") return std::make_unique<Umt5Encoder>(config, weights, device);
+  throw ConfigError(text("text.kind is '", config.kind, "'; expected minilm or umt5"));
 }
 
 std::string find_text_weights(const TextConfig& config,
                               const std::vector<std::string>& environments) {
+  if (config.kind != "minilm") return config.weights;
   const std::string files = "model.safetensors, vocab.txt and config.json";
   if (config.weights != "auto") {
     if (MiniLmEncoder::has_files(config.weights)) return config.weights;

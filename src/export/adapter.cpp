@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/publish.h"
+#include "export/model_record.h"
 #include "model/lora.h"
 #include "safetensors/safetensors.h"
 
@@ -140,6 +141,7 @@ std::string write_adapter(const TrainedModel& model, const std::string& folder, 
     write_safetensors(temporary, tensors, metadata(model, layers, layout));
     compare(tensors, temporary, path);
   });
+  write_training_record(model.provenance, place.string());
   const fs::path named = place.filename().empty() ? place.parent_path() : place;
   publish_text((place / "README.md").string(),
                card(model, named.filename().string(), layers.size(), layout));

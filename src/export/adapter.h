@@ -8,7 +8,8 @@
 namespace pendulum {
 
 // Writes the adapters of a model that was trained with them as `folder`/<name>.safetensors, with a
-// README.md, reads the file back and compares every bit before it gets its name.
+// README.md and a training.json that says which log they follow from, reads the file back and
+// compares every bit before it gets its name.
 //   diffusers: pytorch_lora_weights.safetensors with PEFT's names behind "transformer." and rank,
 //   alpha and layers in the metadata, as WanPipeline.load_lora_weights reads it.
 //   original: <run>.safetensors as ComfyUI reads it: "diffusion_model." and the original layer

@@ -83,7 +83,12 @@ TrainedModel model_of(const CheckpointContents& contents, bool is_raw) {
                       .weights = is_average ? "ema" : "raw",
                       .plan_hash = state.at("plan_hash").get<std::string>(),
                       .base = config.lora.rank > 0 ? config.model.import : "",
-                      .consumption_head = state.at("consumption_head").get<std::string>()};
+                      .consumption_head = state.at("consumption_head").get<std::string>(),
+                      .consumption_seq = state.value("consumption_seq", int64_t{-1}),
+                      .consumption_public_key = state.value("consumption_public_key", ""),
+                      .consumption_signature = state.value("consumption_signature", "")};
+  for (const auto& origin : state.value("origins", nlohmann::json::array()))
+    model.provenance.origins.push_back(origin_from_json(origin, "the checkpoint's origins"));
   for (const StageConfig& stage : config.stages) {
     if (stage.name != model.provenance.stage) continue;
     model.shape = stage.shape;

@@ -64,12 +64,16 @@ NamedTensors stored_tensors(const TrainedModel& model, at::ScalarType dtype) {
   return tensors;
 }
 
-void copy_text_encoder(const TextEncoder& text_encoder, const fs::path& folder) {
+void take_text_encoder(const TextEncoder& text_encoder, const fs::path& folder) {
   for (const TakenFile& file : text_encoder.files()) {
     const fs::path place = folder / file.name;
     fs::create_directories(place.parent_path());
-    publish_file(place.string(),
-                 [&](const std::string& temporary) { fs::copy_file(file.path, temporary); });
+    if (file.is_linked) {
+      fs::create_symlink(fs::canonical(file.path), place);
+    } else {
+      publish_file(place.string(),
+                   [&](const std::string& temporary) { fs::copy_file(file.path, temporary); });
+    }
     sync_folder(place.parent_path().string());
   }
 }
@@ -83,7 +87,7 @@ void write_parts(const TrainedModel& model, const fs::path& folder, const std::s
                             stored_tensors(model, dtype), shard_bytes, {{"format", "pt"}});
   sync_folder((folder / kTransformerFolder).string());
   model.codec->write_weights((folder / kCodecFolder).string());
-  copy_text_encoder(*model.text_encoder, folder);
+  take_text_encoder(*model.text_encoder, folder);
   publish_text((folder / "README.md").string(), model_card(model, title));
   publish_text((folder / kRecordFile).string(), model_record(model, dtype).dump(2) + "\n");
   sync_folder(folder.string());

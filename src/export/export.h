@@ -3,7 +3,8 @@
 //   their
 //                    index, for from_pretrained
 //   vae/             the codec's weights, for from_pretrained; only of a codec that has some
-//   text_encoder/    weights and vocabulary
+//   text_encoder/    weights (umt5: a link to them) and, with minilm, the vocabulary
+//   tokenizer/       umt5: its tokenizer
 //   pendulum.json    codec, text encoder, prediction, solver, training
 //   README.md        model card
 #pragma once

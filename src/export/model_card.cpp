@@ -18,7 +18,7 @@ A video diffusion transformer trained by pendulum: run `{run}`, {step} optimiser
 | text encoder | {text}, {length} tokens |
 | predicts | {predict} |
 | drawn with | {solver}, {steps} steps, guidance {guidance} |
-
+{origins}
 ```sh
 pendulum sample {title} --prompt "..." --out clip.mp4
 ```
@@ -30,9 +30,18 @@ transformer = WanTransformer3DModel.from_pretrained("{title}/transformer")
 
 `transformer/` is a diffusers folder; `pendulum.json` records the codec, the text encoder, what the network predicts and
 the sampler's settings. Time runs from 1 (noise) to 0 (data), given to the transformer times 1000; captions are
-zero-padded to {length} tokens, and no caption is all zeros. Which data the run consumed is proven by its consumption log,
-whose head is `{head}`.
+zero-padded to {length} tokens, and no caption is all zeros. Which data the run consumed is recorded in its consumption log,
+whose head is `{head}`, {signed}.
 )";
+
+// Rows for the weights of others.
+std::string origins_of(const Provenance& training) {
+  std::string rows;
+  for (const Origin& origin : training.origins) {
+    if (!origin.is_own) rows += fmt::format("| weights of others | {} |\n", describe(origin));
+  }
+  return rows;
+}
 
 }  // namespace
 
@@ -53,7 +62,10 @@ std::string model_card(const TrainedModel& model, const std::string& title) {
       arg("text", model.text_config.kind), arg("length", model.text_config.length),
       arg("predict", model.objective.predict == "x" ? "the clean latent" : "the velocity"),
       arg("solver", model.generate.solver), arg("steps", model.generate.steps),
-      arg("guidance", model.generate.guidance),
+      arg("guidance", model.generate.guidance), arg("origins", origins_of(training)),
+      arg("signed", training.consumption_signature.empty()
+                        ? "not signed"
+                        : "signed by `" + training.consumption_public_key + "`"),
       arg("head", training.consumption_head.empty() ? "not recorded" : training.consumption_head));
 }
 

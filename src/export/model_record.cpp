@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "core/publish.h"
 
 namespace pendulum {
 namespace {
@@ -38,6 +39,8 @@ class Fields {
     if (!at(key).is_number()) fail(key, "a number");
     return at(key).get<double>();
   }
+  bool has(const std::string& key) const { return json_.contains(key); }
+  const std::string& path() const { return path_; }
   const nlohmann::json& at(const std::string& key) const {
     const auto found = json_.find(key);
     if (found == json_.end()) throw DataError(text(path_, ": ", name_, ".", key, " is missing"));
@@ -75,10 +78,45 @@ Provenance read_provenance(const Fields& fields) {
   provenance.weights = fields.words("weights");
   provenance.plan_hash = fields.words("plan_hash");
   provenance.consumption_head = fields.words("consumption_log_head");
+  // Exports of earlier versions have none of these.
+  if (fields.has("consumption_log_seq"))
+    provenance.consumption_seq = fields.whole("consumption_log_seq", -1);
+  if (fields.has("consumption_log_signature")) {
+    provenance.consumption_public_key = fields.words("consumption_log_public_key");
+    provenance.consumption_signature = fields.words("consumption_log_signature");
+  }
+  if (fields.has("origins")) {
+    for (const auto& origin : fields.at("origins"))
+      provenance.origins.push_back(origin_from_json(origin, fields.path()));
+  }
   return provenance;
 }
 
 }  // namespace
+
+nlohmann::json training_record(const Provenance& provenance) {
+  nlohmann::json record{{"run", provenance.run},
+                        {"stage", provenance.stage},
+                        {"step", provenance.step},
+                        {"weights", provenance.weights},
+                        {"plan_hash", provenance.plan_hash},
+                        {"consumption_log_head", provenance.consumption_head},
+                        {"consumption_log_seq", provenance.consumption_seq},
+                        {"origins", nlohmann::json::array()}};
+  for (const Origin& origin : provenance.origins) record["origins"].push_back(to_json(origin));
+  if (!provenance.consumption_signature.empty()) {
+    record["consumption_log_public_key"] = provenance.consumption_public_key;
+    record["consumption_log_signature"] = provenance.consumption_signature;
+  }
+  return record;
+}
+
+void write_training_record(const Provenance& provenance, const std::string& folder) {
+  const nlohmann::json record{{"format", "pendulum-weights"},
+                              {"format_version", kRecordVersion},
+                              {"training", training_record(provenance)}};
+  publish_text(folder + "/training.json", record.dump(2) + "\n");
+}
 
 nlohmann::json model_record(const TrainedModel& model, at::ScalarType dtype) {
   nlohmann::json generate{
@@ -98,13 +136,7 @@ nlohmann::json model_record(const TrainedModel& model, at::ScalarType dtype) {
        {{"frames", model.shape.frames},
         {"height", model.shape.height},
         {"width", model.shape.width}}},
-      {"training",
-       {{"run", model.provenance.run},
-        {"stage", model.provenance.stage},
-        {"step", model.provenance.step},
-        {"weights", model.provenance.weights},
-        {"plan_hash", model.provenance.plan_hash},
-        {"consumption_log_head", model.provenance.consumption_head}}}};
+      {"training", training_record(model.provenance)}};
 }
 
 TrainedModel read_model_record(const nlohmann::json& record, const std::string& path) {

@@ -11,6 +11,13 @@ inline constexpr char kRecordFile[] = "pendulum.json";
 inline constexpr char kRecordFormat[] = "pendulum-export";
 inline constexpr int kRecordVersion = 1;
 
+// Where weights come from, as `training` of an export's record.
+nlohmann::json training_record(const Provenance& provenance);
+
+// The same as a file of its own, training.json, in a folder with weights in another program's
+// layout.
+void write_training_record(const Provenance& provenance, const std::string& folder);
+
 nlohmann::json model_record(const TrainedModel& model, at::ScalarType dtype);
 
 // The settings of a record, without weights: codec_config, text_config, generate, objective, shape,

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "config/config.h"
 #include "core/shape.h"
@@ -11,6 +12,7 @@
 #include "embed/text_encoder.h"
 #include "generate/generator.h"
 #include "model/video_transformer.h"
+#include "rights/origin.h"
 
 namespace pendulum {
 
@@ -23,6 +25,9 @@ struct Provenance {
   std::string plan_hash;         // of the data plan
   std::string base{};            // the imported model that adapters were trained beside; else empty
   std::string consumption_head;  // of the consumption log's hash chain; empty where none was kept
+  int64_t consumption_seq = -1;  // number of that line; -1 where an earlier version did not note it
+  std::string consumption_public_key{}, consumption_signature{};  // empty: not signed
+  std::vector<Origin> origins{};  // of what shaped the weights beside the data
 };
 
 struct TrainedModel {

@@ -5,9 +5,12 @@
 
 #include <array>
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "ops/attention.h"
+#include "ops/host_store.h"
+#include "shard/pass_moment.h"
 
 namespace pendulum {
 
@@ -21,9 +24,19 @@ ActivationCheckpointing parse_activation_checkpointing(const std::string& name);
 using StretchInputs = std::array<at::Tensor, 3>;
 using Stretch = std::function<at::Tensor(const StretchInputs& inputs, AttentionTape* tape)>;
 
+struct StretchKeeping {
+  ActivationCheckpointing policy = ActivationCheckpointing::none;
+  bool is_trained = false;  // parameters of the stretch, or what flows into it, want gradients
+  // Where the first input waits, unless everything is kept; null: where it is.
+  std::shared_ptr<HostStore> store{};
+  // Told before and after the stretch is computed, and before and after its backward pass, which
+  // begins with computing it again; may be empty.
+  std::function<void(PassMoment)> observe{};
+};
+
 // stretch(inputs), kept by the policy. Gradients are those of the plain call, to the bit where the
 // stretch is deterministic.
 at::Tensor checkpointed(const Stretch& stretch, const StretchInputs& inputs,
-                        ActivationCheckpointing policy);
+                        const StretchKeeping& keeping);
 
 }  // namespace pendulum

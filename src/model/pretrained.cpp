@@ -91,7 +91,8 @@ WanConfig PretrainedTransformer::config_from_shapes() const {
   return config;
 }
 
-void PretrainedTransformer::load_into(VideoTransformer& model) const {
+void PretrainedTransformer::load_into(const VideoTransformer& model,
+                                      const NamedTensors& these) const {
   std::set<std::string> surplus;
   for (const std::string& name : tensors_.names()) surplus.insert(name);
   for (const auto& [name, parameter] : model.parameters()) {
@@ -108,7 +109,7 @@ void PretrainedTransformer::load_into(VideoTransformer& model) const {
     throw DataError(text(tensors_.path(), ": the tensor ", *surplus.begin(),
                          " has no place in this transformer"));
   }
-  for (const auto& [name, parameter] : model.parameters())
+  for (const auto& [name, parameter] : these)
     parameter.detach().copy_(tensors_.load(name_in(layout_, name)));
 }
 

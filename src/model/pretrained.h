@@ -22,7 +22,9 @@ class PretrainedTransformer {
 
   // Fills the model's parameters, one tensor at a time. Before any is touched, DataError names the
   // first tensor that is missing, surplus or of another shape, as the file calls it.
-  void load_into(VideoTransformer& model) const;
+  void load_into(VideoTransformer& model) const { load_into(model, model.parameters()); }
+  // The same, but fills only `these` of them.
+  void load_into(const VideoTransformer& model, const NamedTensors& these) const;
 
  private:
   PretrainedTransformer(ShardedSafetensors tensors, NamedLayout layout)

@@ -33,9 +33,16 @@ struct VideoTransformer::Sequence {
     return group ? own_tokens(whole, *group, dim) : whole;
   }
   at::Tensor all(const at::Tensor& x) const { return group ? all_tokens(x, *group, tokens) : x; }
-  at::Tensor attend(const std::vector<at::Tensor>& qkv, AttentionTape* tape) const {
-    return group ? distributed_attention(qkv[0], qkv[1], qkv[2], *group, tokens, tape)
-                 : attention(qkv[0], qkv[1], qkv[2], tape);
+  // Self-attention of the projections (B, N, 3 D), whose queries and keys are normed and turned.
+  at::Tensor attend(const at::Tensor& packed, const std::vector<at::Tensor>& norms,
+                    const WanConfig& config, AttentionTape* tape) const {
+    if (group) {
+      const at::Tensor dealt = norm_rotary_dealt(packed, norms, rotary, config.heads, config.eps,
+                                                 group->ulysses().size());
+      return distributed_attention(dealt, *group, tokens, tape);
+    }
+    const auto qkv = norm_rotary(packed, norms, &rotary, config.heads, config.eps);
+    return attention(qkv[0], qkv[1], qkv[2], tape);
   }
 };
 
@@ -119,9 +126,7 @@ at::Tensor VideoTransformer::block(const BlockWeights& weights, const StretchInp
       project(normed, joined({w.query.weight, w.key.weight, w.value.weight}, compute_),
               joined({w.query.bias, w.key.bias, w.value.bias}, compute_)),
       normed, {&w.query.adapter, &w.key.adapter, &w.value.adapter});
-  const auto qkv =
-      norm_rotary(packed, {w.norm_query, w.norm_key}, &sequence.rotary, config_.heads, config_.eps);
-  const at::Tensor mixed = sequence.attend(qkv, tape);
+  const at::Tensor mixed = sequence.attend(packed, {w.norm_query, w.norm_key}, config_, tape);
   at::Tensor x = gated_residual(x_in, product(mixed, w.out), w.out.bias, m[2]);
 
   x = cross_attention(weights, x, states, sequence.text_length, tape);
@@ -156,6 +161,7 @@ at::Tensor VideoTransformer::forward(const at::Tensor& latents, const at::Tensor
   const Grid grid{latents.size(2) / config_.patch[0], latents.size(3) / config_.patch[1],
                   latents.size(4) / config_.patch[2]};
   const bool per_token = time.dim() == 2;
+  if (observer_) observer_(0, PassMoment::before_forward);
   check(time.size(0) == latents.size(0) &&
             (time.dim() == 1 || (per_token && time.size(1) == patches.size(1))),
         "time (B) or (B, N) with ", patches.size(1), " tokens, found ", time.sizes());
@@ -168,17 +174,22 @@ at::Tensor VideoTransformer::forward(const at::Tensor& latents, const at::Tensor
       embed_conditions(per_token ? sequence.own(time, 1) : time, text_states, image_states);
   at::Tensor x =
       project(sequence.own(patches, 1), cast(patch_.weight).flatten(1), cast(patch_.bias));
-  for (const BlockWeights& weights : blocks_) {
-    const Stretch stretch = [this, &weights, sequence](const StretchInputs& inputs,
-                                                       AttentionTape* tape) {
-      return block(weights, inputs, sequence, tape);
+  StretchKeeping keeping{.policy = checkpointing_};
+  if (offloads_) keeping.store = std::make_shared<HostStore>();
+  const int first_trained = first_trained_block();
+  for (int i = 0; i < config_.layers; ++i) {
+    const Stretch stretch = [this, i, sequence](const StretchInputs& inputs, AttentionTape* tape) {
+      return block(blocks_[i], inputs, sequence, tape);
     };
-    x = checkpointed(stretch, {x, conditions.modulation, conditions.states}, checkpointing_);
+    keeping.is_trained = i >= first_trained;
+    if (observer_) keeping.observe = [this, i](PassMoment moment) { observer_(i + 1, moment); };
+    x = checkpointed(stretch, {x, conditions.modulation, conditions.states}, keeping);
   }
 
   const auto last = (conditions.time.unsqueeze(-2) + table_).unbind(-2);
   x = norm_modulate(x, last[1], last[0], config_.eps);
   x = sequence.all(project(x, cast(last_.weight), cast(last_.bias)));
+  if (observer_) observer_(0, PassMoment::after_forward);
   return from_patches(x, grid, config_.patch).to(table_.scalar_type());
 }
 

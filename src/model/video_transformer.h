@@ -86,6 +86,9 @@ class VideoTransformer {
   NamedTensors base() const;
   // The layers' weights take in what the adapters add, and the adapters are gone.
   void merge_adapters();
+  // Fresh values for `these`, as the constructor gives them to all; names are those of
+  // parameters().
+  void start(const NamedTensors& these, uint64_t seed);
 
   // Overwrites every parameter. DataError names the first tensor that is missing, unknown or of
   // another shape; nothing is changed then.
@@ -98,6 +101,14 @@ class VideoTransformer {
   void set_compute(at::ScalarType type);
   // What blocks keep for the backward pass; none at first.
   void set_activation_checkpointing(ActivationCheckpointing policy) { checkpointing_ = policy; }
+  // Whether the inputs that blocks keep wait in host memory; not at first.
+  void set_offload(bool offloads) { offloads_ = offloads; }
+  // Who is told when a block's parameters are used and when their gradients are complete; at first
+  // nobody. Outlives the graphs.
+  void set_observer(PassObserver observer) { observer_ = std::move(observer); }
+  // The first block that a gradient reaches, as parameters require them now; the number of blocks
+  // where only what follows them does.
+  int first_trained_block() const;
   // Moves the parameters; handles taken from parameters() before keep the old ones.
   void to(at::Device device);
 
@@ -126,6 +137,8 @@ class VideoTransformer {
   LoraConfig lora_;
   at::ScalarType compute_;
   ActivationCheckpointing checkpointing_ = ActivationCheckpointing::none;
+  bool offloads_ = false;
+  PassObserver observer_;
   NamedTensors parameters_;
 
   // The same tensors by their role.

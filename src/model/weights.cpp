@@ -2,6 +2,8 @@
 // moving them.
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "model/parameters.h"
 #include "model/video_transformer.h"
@@ -73,12 +75,9 @@ VideoTransformer::VideoTransformer(const WanConfig& config, std::optional<uint64
                                    at::ScalarType master)
     : config_(config), compute_(master) {
   check(master == at::kFloat || master == at::kDouble, "parameters in fp32 or fp64");
-  const auto specs = parameter_specs(config);
-  parameters_ = allocate(specs, at::TensorOptions(master));
-  for (size_t i = 0; i < specs.size(); ++i) {
-    if (seed) start_parameter(parameters_[i].second, specs[i], *seed);
-    parameters_[i].second.set_requires_grad(true);
-  }
+  parameters_ = allocate(parameter_specs(config), at::TensorOptions(master));
+  if (seed) start(parameters_, *seed);
+  for (auto& [name, tensor] : parameters_) tensor.set_requires_grad(true);
   bind();
 }
 
@@ -184,6 +183,27 @@ int64_t VideoTransformer::parameter_count() const {
   int64_t count = 0;
   for (const auto& [name, tensor] : parameters_) count += tensor.numel();
   return count;
+}
+
+int VideoTransformer::first_trained_block() const {
+  int first = config_.layers;
+  for (const auto& [name, tensor] : parameters_) {
+    if (!tensor.requires_grad() || name == "scale_shift_table" || name.starts_with("proj_out."))
+      continue;
+    const std::string blocks = "blocks.";
+    if (!name.starts_with(blocks)) return 0;  // flows into all of them
+    first = std::min(first, std::stoi(name.substr(blocks.size())));
+  }
+  return first;
+}
+
+void VideoTransformer::start(const NamedTensors& these, uint64_t seed) {
+  std::map<std::string, ParameterSpec> specs;
+  for (ParameterSpec& spec : parameter_specs(config_)) specs[spec.name] = spec;
+  for (const auto& [name, tensor] : these) {
+    at::Tensor values = tensor.detach();
+    start_parameter(values, specs.at(name), seed);
+  }
 }
 
 void VideoTransformer::load(const std::map<std::string, at::Tensor>& values) {

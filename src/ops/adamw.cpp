@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 
 #include "core/error.h"
@@ -14,33 +15,15 @@
 namespace pendulum {
 namespace {
 
-// Elements a thread takes at a time: a piece never spans two tensors, and its borders do not depend
-// on the threads.
-constexpr int64_t kPiece = 16384;
-
-struct Piece {
-  size_t tensor;
-  int64_t begin, end;  // elements
-};
-
-std::vector<Piece> pieces_over(const std::vector<int64_t>& counts) {
-  std::vector<Piece> pieces;
-  for (size_t i = 0; i < counts.size(); ++i) {
-    for (int64_t begin = 0; begin < counts[i]; begin += kPiece)
-      pieces.push_back({i, begin, std::min(counts[i], begin + kPiece)});
-  }
-  return pieces;
-}
-
 template <class T>
-kernels::AdamWTensor<T> pointers_of(const AdamwTensors& t, double decay) {
+kernels::AdamWTensor<T> pointers_of(const AdamwTensors& t, const AdamwSettings& settings) {
   return {.parameter = pointer<T>(t.parameter),
           .gradient = const_pointer<T>(t.gradient),
           .first = pointer<T>(t.first_moment),
           .second = pointer<T>(t.second_moment),
           .average = pointer<T>(t.average),
           .count = t.parameter.numel(),
-          .decay = decay};
+          .decay = t.decays ? settings.weight_decay : 0};
 }
 
 // Gradients may arrive as slices of a larger one; all else is ours and checked.
@@ -62,41 +45,60 @@ AdamwTensors checked(const AdamwTensors& t) {
 }
 
 template <class T>
-void update_on_cpu(const std::vector<AdamwTensors>& tensors, const kernels::AdamWStep& step,
-                   const AdamwSettings& settings) {
-  std::vector<kernels::AdamWTensor<T>> pointers;
-  std::vector<int64_t> counts;
-  for (const AdamwTensors& t : tensors) {
-    pointers.push_back(pointers_of<T>(t, settings.weight_decay));
-    counts.push_back(pointers.back().count);
-  }
-  const std::vector<Piece> pieces = pieces_over(counts);
-  at::parallel_for(0, static_cast<int64_t>(pieces.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const Piece& piece = pieces[static_cast<size_t>(i)];
-      kernels::adamw(pointers[piece.tensor], step, settings.gradient_scale, piece.begin, piece.end);
-    }
-  });
+std::vector<kernels::AdamWTensor<T>> table_of(const std::vector<AdamwTensors>& tensors,
+                                              const AdamwSettings& settings) {
+  std::vector<kernels::AdamWTensor<T>> table;
+  for (const AdamwTensors& t : tensors) table.push_back(pointers_of<T>(t, settings));
+  return table;
 }
 
-std::vector<double> squares_on_gpu(const std::vector<at::Tensor>& tensors) {
-#ifdef PENDULUM_CUDA
-  const at::Tensor partial = at::zeros({static_cast<int64_t>(tensors.size()), kernels::kSumBlocks},
-                                       tensors.front().options().dtype(at::kDouble));
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    const at::Tensor& t = tensors[i];
-    check(t.scalar_type() == at::kFloat, "fp32 gradients on a GPU");
-    if (t.numel() == 0) continue;
-    kernels::sum_of_squares_cuda(pointer<double>(partial[static_cast<int64_t>(i)]),
-                                 const_pointer<float>(t), t.numel(), current_stream(t));
-  }
-  const at::Tensor sums = partial.sum(1).cpu();
-  return {sums.const_data_ptr<double>(), sums.const_data_ptr<double>() + sums.numel()};
-#else
-  check(false, "a build with CUDA for a tensor on ", tensors.front().device());
-  return {};
-#endif
+std::vector<kernels::Chunk> chunks_over(const std::vector<at::Tensor>& tensors) {
+  std::vector<int64_t> counts;
+  for (const at::Tensor& t : tensors) counts.push_back(t.numel());
+  return kernels::chunks_of(counts);
 }
+
+#ifdef PENDULUM_CUDA
+// A table of plain structs in the memory of `device`; the copy does not wait for the device.
+template <class Entry>
+at::Tensor on_device(const std::vector<Entry>& entries, at::Device device) {
+  const auto bytes = static_cast<int64_t>(entries.size() * sizeof(Entry));
+  const at::Tensor host = at::empty({bytes}, at::TensorOptions(at::kByte).pinned_memory(true));
+  std::memcpy(host.mutable_data_ptr(), entries.data(), static_cast<size_t>(bytes));
+  return host.to(device, /*non_blocking=*/true);
+}
+
+void update_on_gpu(const std::vector<AdamwTensors>& tensors,
+                   const std::vector<kernels::Chunk>& chunks, const kernels::AdamWStep& step,
+                   const AdamwSettings& settings) {
+  const at::Tensor& first = tensors.front().parameter;
+  check(first.scalar_type() == at::kFloat, "fp32 parameters on a GPU");
+  const at::Tensor table = on_device(table_of<float>(tensors, settings), first.device());
+  const at::Tensor chunk_table = on_device(chunks, first.device());
+  kernels::adamw_cuda(
+      const_pointer<kernels::AdamWTensor<float>>(table), const_pointer<kernels::Chunk>(chunk_table),
+      static_cast<int64_t>(chunks.size()), step, settings.gradient_scale, current_stream(first));
+}
+
+void squares_on_gpu(std::vector<double>& sums, const std::vector<at::Tensor>& tensors,
+                    const std::vector<kernels::Chunk>& chunks) {
+  const at::Tensor& first = tensors.front();
+  std::vector<const float*> pointers;
+  for (const at::Tensor& t : tensors) {
+    check(t.scalar_type() == at::kFloat, "fp32 gradients on a GPU");
+    pointers.push_back(const_pointer<float>(t));
+  }
+  const at::Tensor table = on_device(pointers, first.device());
+  const at::Tensor chunk_table = on_device(chunks, first.device());
+  const at::Tensor partial =
+      at::empty({static_cast<int64_t>(chunks.size())}, first.options().dtype(at::kDouble));
+  kernels::sum_of_squares_cuda(pointer<double>(partial), const_pointer<const float*>(table),
+                               const_pointer<kernels::Chunk>(chunk_table),
+                               static_cast<int64_t>(chunks.size()), current_stream(first));
+  const at::Tensor host = partial.cpu();
+  std::copy_n(host.const_data_ptr<double>(), sums.size(), sums.begin());
+}
+#endif
 
 }  // namespace
 
@@ -110,22 +112,29 @@ void adamw_step(const std::vector<AdamwTensors>& tensors, const AdamwSettings& s
                                 .eps = settings.eps,
                                 .average_decay = settings.ema,
                                 .step = settings.step};
-  const at::Tensor& first = ready.front().parameter;
-  if (first.is_cuda()) {
+  std::vector<at::Tensor> parameters;
+  for (const AdamwTensors& t : ready) {
+    check(t.parameter.device() == ready.front().parameter.device() &&
+              t.parameter.scalar_type() == ready.front().parameter.scalar_type(),
+          "parameters of one type on one device");
+    parameters.push_back(t.parameter);
+  }
+  const std::vector<kernels::Chunk> chunks = chunks_over(parameters);
+  if (chunks.empty()) return;
+  if (parameters.front().is_cuda()) {
 #ifdef PENDULUM_CUDA
-    std::vector<kernels::AdamWTensor<float>> pointers;
-    for (const AdamwTensors& t : ready) {
-      check(t.parameter.scalar_type() == at::kFloat, "fp32 parameters on a GPU");
-      pointers.push_back(pointers_of<float>(t, settings.weight_decay));
-    }
-    kernels::adamw_cuda(pointers.data(), static_cast<int64_t>(pointers.size()), step,
-                        settings.gradient_scale, current_stream(first));
+    update_on_gpu(ready, chunks, step, settings);
 #else
     check(false, "a build with CUDA");
 #endif
     return;
   }
-  with_element(first, [&]<class T>(T) { update_on_cpu<T>(ready, step, settings); });
+  with_element(parameters.front(), [&]<class T>(T) {
+    const auto table = table_of<T>(ready, settings);
+    at::parallel_for(0, static_cast<int64_t>(chunks.size()), 1, [&](int64_t begin, int64_t end) {
+      kernels::adamw(table.data(), chunks.data(), step, settings.gradient_scale, begin, end);
+    });
+  });
 }
 
 void adamw_step(const at::Tensor& parameter, const at::Tensor& gradient,
@@ -135,28 +144,34 @@ void adamw_step(const at::Tensor& parameter, const at::Tensor& gradient,
 }
 
 std::vector<double> squares_of(const std::vector<at::Tensor>& tensors) {
-  if (tensors.empty()) return {};
-  std::vector<at::Tensor> ready;
-  std::vector<int64_t> counts;
-  for (const at::Tensor& t : tensors) {
-    ready.push_back(t.detach().contiguous());
-    counts.push_back(t.numel());
-  }
-  if (ready.front().is_cuda()) return squares_on_gpu(ready);
-  const std::vector<Piece> pieces = pieces_over(counts);
-  std::vector<double> sums(pieces.size());
-  at::parallel_for(0, static_cast<int64_t>(pieces.size()), 4, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const Piece& piece = pieces[static_cast<size_t>(i)];
-      const at::Tensor& t = ready[piece.tensor];
-      with_element(t, [&]<class T>(T) {
-        sums[static_cast<size_t>(i)] =
-            kernels::sum_of_squares(const_pointer<T>(t), piece.begin, piece.end);
-      });
-    }
-  });
   std::vector<double> by_tensor(tensors.size());
-  for (size_t i = 0; i < pieces.size(); ++i) by_tensor[pieces[i].tensor] += sums[i];
+  std::vector<at::Tensor> ready;
+  for (const at::Tensor& t : tensors) {
+    check(
+        t.device() == tensors.front().device() && t.scalar_type() == tensors.front().scalar_type(),
+        "tensors of one type on one device");
+    ready.push_back(t.detach().contiguous());
+  }
+  const std::vector<kernels::Chunk> chunks = chunks_over(ready);
+  if (chunks.empty()) return by_tensor;
+  std::vector<double> sums(chunks.size());
+  if (ready.front().is_cuda()) {
+#ifdef PENDULUM_CUDA
+    squares_on_gpu(sums, ready, chunks);
+#else
+    check(false, "a build with CUDA for a tensor on ", ready.front().device());
+#endif
+  } else {
+    with_element(ready.front(), [&]<class T>(T) {
+      std::vector<const T*> table;
+      for (const at::Tensor& t : ready) table.push_back(const_pointer<T>(t));
+      at::parallel_for(0, static_cast<int64_t>(chunks.size()), 4, [&](int64_t begin, int64_t end) {
+        kernels::sum_of_squares(sums.data(), table.data(), chunks.data(), begin, end);
+      });
+    });
+  }
+  for (size_t i = 0; i < chunks.size(); ++i)
+    by_tensor[static_cast<size_t>(chunks[i].tensor)] += sums[i];
   return by_tensor;
 }
 

@@ -23,10 +23,12 @@ struct AdamwSettings {
 struct AdamwTensors {
   at::Tensor parameter, gradient, first_moment, second_moment;
   at::Tensor average;  // undefined: no average is kept
+  bool decays = true;  // whether weight_decay acts on it
 };
 
-// One update in place of all tensors with the same settings; formulas in kernels/adamw.h. The
-// result does not depend on the number of threads.
+// One update in place of all tensors with the same settings, in one launch on a GPU; formulas in
+// kernels/adamw.h. The result does not depend on the number of threads, nor on what else is in the
+// list. All tensors are of one type and on one device.
 void adamw_step(const std::vector<AdamwTensors>& tensors, const AdamwSettings& settings);
 
 // The same for one tensor.
@@ -35,7 +37,8 @@ void adamw_step(const at::Tensor& parameter, const at::Tensor& gradient,
                 const at::Tensor& average, const AdamwSettings& settings);
 
 // Sum of the squares of each tensor's elements, in fp64; on the CPU the same to the bit for any
-// number of threads. Every tensor's stands for itself, whatever the others are.
+// number of threads. All of one type and on one device. Every tensor's stands for itself, whatever
+// the others are.
 std::vector<double> squares_of(const std::vector<at::Tensor>& tensors);
 
 // Their sum, in the tensors' order.

@@ -1,4 +1,5 @@
-// Attention of one device: own kernels for few keys on the CPU, ATen's flash kernels for the rest.
+// Attention of one device: own kernels for few keys on the CPU, ATen's flash kernel for many, and
+// what attention_cuda.h chooses on a GPU.
 #include "ops/attention.h"
 
 #include <ATen/ATen.h>
@@ -9,7 +10,9 @@
 
 #include "core/error.h"
 #include "kernels/attention.h"
+#include "ops/attention_cuda.h"
 #include "ops/launch.h"
+#include "ops/merge_attention.h"
 
 namespace pendulum {
 namespace {
@@ -128,13 +131,12 @@ AttentionOutput attention_forward(const at::Tensor& query, const at::Tensor& key
         "query (B, N, H, d) and key and value (B, M, H, d), found ", query.sizes(), ", ",
         key.sizes(), ", ", value.sizes());
   if (has_own_kernel(query, key)) return own_forward(query, key, value);
+#ifdef PENDULUM_CUDA
+  if (query.is_cuda()) return cuda_attention_forward(query, key, value);
+#endif
   const at::Tensor q = heads_first(query);
   const at::Tensor k = heads_first(key);
   const at::Tensor v = heads_first(value);
-  if (query.is_cuda()) {
-    const auto result = at::_scaled_dot_product_flash_attention(q, k, v);
-    return {heads_first(std::get<0>(result)), std::get<1>(result)};
-  }
   const auto [out, log_sum_exp] = at::_scaled_dot_product_flash_attention_for_cpu(q, k, v);
   return {heads_first(out), log_sum_exp};
 }
@@ -143,23 +145,42 @@ AttentionGradients attention_backward(const at::Tensor& dout, const at::Tensor& 
                                       const at::Tensor& key, const at::Tensor& value,
                                       const AttentionOutput& whole) {
   if (has_own_kernel(query, key)) return own_backward(dout, query, key, value, whole);
+#ifdef PENDULUM_CUDA
+  if (query.is_cuda()) return cuda_attention_backward(dout, query, key, value, whole);
+#endif
   const at::Tensor d = heads_first(dout);
   const at::Tensor q = heads_first(query);
   const at::Tensor k = heads_first(key);
   const at::Tensor v = heads_first(value);
   const at::Tensor out = heads_first(whole.out);
-  if (query.is_cuda()) {
-    // Dense batches: no cumulative lengths; no dropout: the random state is never read.
-    const at::Tensor none;
-    const at::Tensor state = at::empty({2}, q.options().dtype(at::kUInt64));
-    const auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_backward(
-        d, q, k, v, out, whole.log_sum_exp, none, none, q.size(2), k.size(2), 0.0, false, state,
-        state);
-    return {heads_first(dq), heads_first(dk), heads_first(dv)};
-  }
   const auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
       d, q, k, v, out, whole.log_sum_exp, 0.0, false);
   return {heads_first(dq), heads_first(dk), heads_first(dv)};
+}
+
+void accumulate_attention(const AttentionOutput& merged, const at::Tensor& query_in,
+                          const at::Tensor& key_in, const at::Tensor& value_in) {
+#ifdef PENDULUM_CUDA
+  if (query_in.is_cuda() && cuda_accumulate_attention(merged, query_in, key_in, value_in)) return;
+#endif
+  if (!has_own_kernel(query_in, key_in))
+    return merge_attention(merged, attention_forward(query_in, key_in, value_in));
+  check(merged.out.sizes() == query_in.sizes() && merged.out.is_contiguous() &&
+            merged.log_sum_exp.is_contiguous() &&
+            merged.out.scalar_type() == query_in.scalar_type(),
+        "what empty_attention() gives for the queries, found ", merged.out.sizes(), " for ",
+        query_in.sizes());
+  const at::Tensor query = with_dense_heads(query_in);
+  const at::Tensor key = with_dense_heads(key_in);
+  const at::Tensor value = with_dense_heads(value_in);
+  const auto sizes = sizes_of(query, key);
+  with_element(query, [&]<class T>(T) {
+    for_heads<T>(query, sizes, [&](T* scratch, int64_t begin, int64_t end) {
+      kernels::accumulate_attention<T>(view_of<T>(merged.out), pointer<T>(merged.log_sum_exp),
+                                       view_of<const T>(query), view_of<const T>(key),
+                                       view_of<const T>(value), scratch, sizes, begin, end);
+    });
+  });
 }
 
 at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,

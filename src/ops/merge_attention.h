@@ -13,4 +13,10 @@ AttentionOutput empty_attention(const at::Tensor& query);
 // Adds the attention of the same queries over another block of keys, in place. No graph.
 void merge_attention(const AttentionOutput& merged, const AttentionOutput& part);
 
+// The same from the block of keys and values itself (B, M, H, d): in one pass where there is a
+// kernel for it, else by attention_forward() and a merge. On a GPU the kernel is taken where cuDNN
+// has none.
+void accumulate_attention(const AttentionOutput& merged, const at::Tensor& query,
+                          const at::Tensor& key, const at::Tensor& value);
+
 }  // namespace pendulum

@@ -1,4 +1,5 @@
-// RMS norm across heads and rotation: kernels where there are some, ATen elsewhere.
+// RMS norm across heads, rotation and the split into heads: kernels where there are some, ATen
+// elsewhere.
 #include "ops/norm_rotary.h"
 
 #include <ATen/ATen.h>
@@ -144,6 +145,64 @@ struct NormRotary : torch::autograd::Function<NormRotary> {
   }
 };
 
+// Queries, keys and values, each cut into the parts that `sizes` names.
+struct NormRotaryDealt : torch::autograd::Function<NormRotaryDealt> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& packed_in,
+                            const at::Tensor& query_weight, const at::Tensor& key_weight,
+                            const at::Tensor& cosine, const at::Tensor& sine, int64_t heads,
+                            double eps, int64_t parts) {
+    const at::Tensor packed = packed_in.contiguous();
+    const int64_t dim = query_weight.size(0);
+    const auto sizes = cut_sizes(packed, dim, heads, eps, parts);
+    const at::Tensor out = at::empty(
+        {3, parts, packed.size(0), packed.size(1), heads / parts, dim / heads}, packed.options());
+    const at::Tensor rstd = at::empty({2, sizes.rows}, query_weight.options());
+    const at::Tensor weights[] = {query_weight, key_weight, at::Tensor()};
+    for (int64_t i = 0; i < 3; ++i)
+      forward_kernel(out[i], i < 2 ? rstd[i] : at::Tensor(), slice(packed, i, dim), weights[i],
+                     cosine, sine, sizes);
+    context->save_for_backward({packed, query_weight, key_weight, cosine, sine, rstd});
+    context->saved_data["heads"] = heads;
+    context->saved_data["eps"] = eps;
+    context->saved_data["parts"] = parts;
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const auto saved = context->get_saved_variables();
+    const at::Tensor& packed = saved[0];
+    const int64_t dim = saved[1].size(0);
+    const auto sizes =
+        cut_sizes(packed, dim, context->saved_data["heads"].toInt(),
+                  context->saved_data["eps"].toDouble(), context->saved_data["parts"].toInt());
+    const at::Tensor dout = gradients[0].contiguous();
+    const at::Tensor dpacked = at::empty_like(packed);
+    variable_list dweights;
+    for (int64_t i = 0; i < 3; ++i) {
+      const bool is_normed = i < 2;
+      const at::Tensor partial =
+          is_normed ? at::empty({1, kernels::pieces_of(sizes.rows), dim}, saved[1].options())
+                    : at::Tensor();
+      backward_kernel(slice(dpacked, i, dim), partial, dout[i], slice(packed, i, dim),
+                      is_normed ? saved[5][i] : at::Tensor(),
+                      is_normed ? saved[static_cast<size_t>(1 + i)] : at::Tensor(), saved[3],
+                      saved[4], sizes);
+      if (is_normed) dweights.push_back(sum_over_pieces(partial).view({dim}));
+    }
+    return {dpacked,      dweights[0],  dweights[1],  at::Tensor(),
+            at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+
+ private:
+  static kernels::QkNormRotarySizes cut_sizes(const at::Tensor& packed, int64_t dim, int64_t heads,
+                                              double eps, int64_t parts) {
+    auto sizes = sizes_of(packed, dim, heads, eps);
+    sizes.parts = parts;
+    sizes.part_stride = sizes.rows * sizes.part_dim();
+    return sizes;
+  }
+};
+
 // The definition, from ATen's operators.
 std::vector<at::Tensor> composite(const at::Tensor& packed, const std::vector<at::Tensor>& weights,
                                   const RotaryTables* tables, int64_t heads, double eps) {
@@ -170,14 +229,8 @@ std::vector<at::Tensor> composite(const at::Tensor& packed, const std::vector<at
   return out;
 }
 
-}  // namespace
-
-std::vector<at::Tensor> norm_rotary(const at::Tensor& packed,
-                                    const std::vector<at::Tensor>& weights,
-                                    const RotaryTables* tables, int64_t heads, double eps) {
-  check(packed.dim() == 3 && (weights.size() == 1 || weights.size() == 2),
-        "projections (B, N, P * D) and one or two weights, found ", packed.sizes(), " and ",
-        weights.size());
+void check_projections(const at::Tensor& packed, const std::vector<at::Tensor>& weights,
+                       const RotaryTables* tables, int64_t heads) {
   const int64_t dim = weights[0].size(0);
   check(dim % heads == 0 && dim / heads % 2 == 0 && packed.size(-1) % dim == 0 &&
             packed.size(-1) / dim >= static_cast<int64_t>(weights.size()),
@@ -186,6 +239,38 @@ std::vector<at::Tensor> norm_rotary(const at::Tensor& packed,
   check(tables == nullptr ||
             (tables->cosine.size(0) == packed.size(1) && tables->cosine.size(1) == dim / heads / 2),
         "one row of angles per token, found ", packed.sizes());
+}
+
+}  // namespace
+
+at::Tensor deal_heads(const std::vector<at::Tensor>& qkv, int64_t parts) {
+  const at::Tensor whole = at::stack(qkv);  // (3, B, N, H, d)
+  const auto s = whole.sizes();
+  return whole.view({s[0], s[1], s[2], parts, s[3] / parts, s[4]})
+      .permute({0, 3, 1, 2, 4, 5})
+      .contiguous();
+}
+
+at::Tensor norm_rotary_dealt(const at::Tensor& packed, const std::vector<at::Tensor>& weights,
+                             const RotaryTables& tables, int64_t heads, double eps, int64_t parts) {
+  check(packed.dim() == 3 && weights.size() == 2 && packed.size(-1) == 3 * weights[0].size(0) &&
+            heads % parts == 0,
+        "projections (B, N, 3 * D), two weights and heads that ", parts, " ranks divide, found ",
+        packed.sizes(), ", ", weights.size(), " and ", heads);
+  if (implementation_for(packed) == Implementation::composite)
+    return deal_heads(norm_rotary(packed, weights, &tables, heads, eps), parts);
+  check_projections(packed, weights, &tables, heads);
+  return NormRotaryDealt::apply(packed, weights[0], weights[1], tables.cosine, tables.sine, heads,
+                                eps, parts);
+}
+
+std::vector<at::Tensor> norm_rotary(const at::Tensor& packed,
+                                    const std::vector<at::Tensor>& weights,
+                                    const RotaryTables* tables, int64_t heads, double eps) {
+  check(packed.dim() == 3 && (weights.size() == 1 || weights.size() == 2),
+        "projections (B, N, P * D) and one or two weights, found ", packed.sizes(), " and ",
+        weights.size());
+  check_projections(packed, weights, tables, heads);
   if (implementation_for(packed) == Implementation::composite)
     return composite(packed, weights, tables, heads, eps);
   return NormRotary::apply(

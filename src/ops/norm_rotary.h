@@ -23,4 +23,13 @@ std::vector<at::Tensor> norm_rotary(const at::Tensor& packed,
                                     const std::vector<at::Tensor>& weights,
                                     const RotaryTables* tables, int64_t heads, double eps);
 
+// The same for self-attention whose heads `parts` ranks exchange: queries, keys and values written
+// straight as the exchange sends them, (3, parts, B, N, H / parts, d), where part r is for rank r
+// (attention/distributed_attention.h). `parts` divides H.
+at::Tensor norm_rotary_dealt(const at::Tensor& packed, const std::vector<at::Tensor>& weights,
+                             const RotaryTables& tables, int64_t heads, double eps, int64_t parts);
+
+// Queries, keys and values (B, N, H, d) in that order, by copies.
+at::Tensor deal_heads(const std::vector<at::Tensor>& qkv, int64_t parts);
+
 }  // namespace pendulum

@@ -94,7 +94,7 @@ Optimizer::Optimizer(NamedTensors trained, OptimizerKind kind, bool has_average)
 double Optimizer::gradient_norm() const {
   std::vector<at::Tensor> gradients;
   for (const auto& [name, parameter] : trained_) {
-    if (parameter.grad().defined()) gradients.push_back(parameter.grad().contiguous());
+    if (parameter.grad().defined()) gradients.push_back(parameter.grad());
   }
   return std::sqrt(sum_of_squares(gradients));
 }
@@ -102,7 +102,7 @@ double Optimizer::gradient_norm() const {
 void Optimizer::step(const OptimConfig& config, double lr, double scale) {
   const int64_t step = steps_.item<int64_t>() + 1;
   steps_.fill_(step);
-  std::vector<AdamwTensors> decayed, free;
+  std::vector<AdamwTensors> tensors;
   std::vector<MuonTensors> matrices;
   for (size_t i = 0; i < trained_.size(); ++i) {
     const auto& [name, parameter] = trained_[i];
@@ -112,21 +112,17 @@ void Optimizer::step(const OptimConfig& config, double lr, double scale) {
       matrices.push_back({parameter.detach(), parameter.grad(), first_moment_[i].second, average});
       continue;
     }
-    (decays(name, parameter) ? decayed : free)
-        .push_back({parameter.detach(), parameter.grad().contiguous(), first_moment_[i].second,
-                    second_moment_[i].second, average});
+    tensors.push_back({parameter.detach(), parameter.grad(), first_moment_[i].second,
+                       second_moment_[i].second, average, decays(name, parameter)});
   }
-  AdamwSettings settings{.lr = lr,
-                         .beta1 = config.betas[0],
-                         .beta2 = config.betas[1],
-                         .eps = config.eps,
-                         .weight_decay = config.weight_decay,
-                         .gradient_scale = scale,
-                         .ema = config.ema,
-                         .step = step};
-  adamw_step(decayed, settings);
-  settings.weight_decay = 0;
-  adamw_step(free, settings);
+  adamw_step(tensors, {.lr = lr,
+                       .beta1 = config.betas[0],
+                       .beta2 = config.betas[1],
+                       .eps = config.eps,
+                       .weight_decay = config.weight_decay,
+                       .gradient_scale = scale,
+                       .ema = config.ema,
+                       .step = step});
   muon_step(matrices, {.lr = lr,
                        .momentum = config.muon_momentum,
                        .rms = config.muon_rms,

@@ -23,6 +23,35 @@ int64_t side_tokens(const Shape& shape, const char* side, int pixels, int spatia
   return pixels / unit;
 }
 
+int64_t block_parameters(const Geometry& g) {
+  const int64_t d = g.width, f = g.ffn_dim;
+  const int64_t attention = 4 * (d * d + d) + 2 * d;  // with the scales of query's and key's norm
+  const int64_t feed_forward = d * f + f + f * d + d;
+  const int64_t norm = g.cross_attn_norm ? 2 * d : 0;
+  return 2 * attention + feed_forward + norm + 6 * d;
+}
+
+// FLOPs of the forward pass by how they are shared and computed.
+struct Forward {
+  double tokens = 0;     // products of tokens with weights; the patches in and out among them
+  double words = 0;      // keys and values of the text, in every layer
+  double embedders = 0;  // of text and time, once
+  double attention = 0;  // self- and cross-attention
+};
+
+Forward forward(const Geometry& g, const Shape& shape) {
+  const auto n = static_cast<double>(tokens(g, shape));
+  const double d = g.width, f = g.ffn_dim, l = g.text_length;
+  const auto patch = static_cast<double>(patch_size(g)) * g.channels;
+  Forward out;
+  // Four products of self-attention, two of cross-attention, two of the feed-forward layer.
+  out.tokens = g.layers * (8 * n * d * d + 4 * n * d * d + 4 * n * d * f) + 2 * n * patch * d * 2;
+  out.words = g.layers * 4 * l * d * d;
+  out.embedders = 2 * l * (g.text_dim * d + d * d) + 2 * (g.freq_dim * d + d * d + 6 * d * d);
+  out.attention = g.layers * (4 * n * n * d + 4 * n * l * d);
+  return out;
+}
+
 }  // namespace
 
 int64_t tokens(const Geometry& g, const Shape& shape) {
@@ -44,56 +73,85 @@ int fitting_frames(const Geometry& g, int frames) {
 }
 
 double forward_flops(const Geometry& g, const Shape& shape) {
-  const auto n = static_cast<double>(tokens(g, shape));
-  const double d = g.width, f = g.ffn_dim, l = g.text_length;
-  const auto patch = static_cast<double>(patch_size(g)) * g.channels;
-  const double self = 8 * n * d * d + 4 * n * n * d;
-  const double cross = 4 * n * d * d + 4 * l * d * d + 4 * n * l * d;
-  const double forward = 4 * n * d * f;
-  const double ends = 2 * n * patch * d * 2;
-  const double text_embedder = 2 * l * (g.text_dim * d + d * d);
-  const double time_embedder = 2 * (g.freq_dim * d + d * d + 6 * d * d);
-  return g.layers * (self + cross + forward) + ends + text_embedder + time_embedder;
+  const Forward f = forward(g, shape);
+  return f.tokens + f.words + f.embedders + f.attention;
 }
 
 double training_flops(const Geometry& g, const Shape& shape) { return 3 * forward_flops(g, shape); }
 
 int64_t parameter_count(const Geometry& g) {
-  const int64_t d = g.width, f = g.ffn_dim, patch = patch_size(g) * g.channels;
-  const int64_t attention = 4 * (d * d + d) + 2 * d;  // with the scales of query's and key's norm
-  const int64_t feed_forward = d * f + f + f * d + d;
-  const int64_t norm = g.cross_attn_norm ? 2 * d : 0;
-  const int64_t block = 2 * attention + feed_forward + norm + 6 * d;
+  const int64_t d = g.width, patch = patch_size(g) * g.channels;
   const int64_t time = g.freq_dim * d + d + d * d + d + 6 * (d * d + d);
   const int64_t words = g.text_dim * d + d + d * d + d;
   const int64_t ends = patch * d + d + d * patch + patch + 2 * d;
-  return g.layers * block + time + words + ends;
+  return g.layers * block_parameters(g) + time + words + ends;
 }
 
-double communication_bytes(const Geometry& g, const Shape& shape, int width, int number_bytes) {
-  const int ulysses = std::gcd(width, g.heads), ring = width / ulysses;
+Traffic attention_traffic(double numbers, int number_bytes, int ulysses, int ring, int exchanges,
+                          int walks) {
+  Traffic out;
+  if (ulysses > 1) {
+    // Query, key and value one way, the output back.
+    out.exchanged = exchanges * 4 * numbers * number_bytes * (ulysses - 1) / ulysses;
+    out.calls += 2 * exchanges;
+  }
+  if (ring > 1) {
+    // Keys and values on every walk, and backward the sums of their gradients, in fp32 at least.
+    out.passed = walks * 2 * numbers * number_bytes * (ring - 1) +
+                 2 * numbers * std::max(4, number_bytes) * ring;
+    out.calls += walks * (ring - 1) + ring;
+  }
+  return out;
+}
+
+Traffic sample_traffic(const Geometry& g, const Shape& shape, int width, int number_bytes) {
+  const int ulysses = std::gcd(width, g.heads);
   const double numbers = std::ceil(static_cast<double>(tokens(g, shape)) / width) * g.width;
-  // A block that is computed again exchanges again; the ring is walked again unless its results
-  // were kept.
-  const int exchanges = g.activation_checkpointing == "none" ? 2 : 3;
-  const int walks = g.activation_checkpointing == "full" ? 3 : 2;
-  const double exchanged = exchanges * 4 * numbers * number_bytes * (ulysses - 1) / ulysses;
-  // Keys and values on every walk, and backward the sums of their gradients, in fp32.
-  const double passed = ring == 1 ? 0
-                                  : walks * 2 * numbers * number_bytes * (ring - 1) +
-                                        2 * numbers * std::max(4, number_bytes) * ring;
-  return g.layers * (exchanged + passed);
+  Traffic out = attention_traffic(numbers, number_bytes, ulysses, width / ulysses,
+                                  g.activation_checkpointing == "none" ? 2 : 3,
+                                  g.activation_checkpointing == "full" ? 3 : 2);
+  for (double* part : {&out.exchanged, &out.passed, &out.calls}) *part *= g.layers;
+  return out;
 }
 
-double sample_cost(const Geometry& g, const Shape& shape, int width, double flops_per_byte,
+double update_bytes(const Geometry& g, int processes) {
+  return 2.0 * 4.0 * static_cast<double>(parameter_count(g)) * (processes - 1) / processes;
+}
+
+Work sample_work(const Geometry& g, const Shape& shape, int width) {
+  const Forward f = forward(g, shape);
+  // Forward, twice that backward, and what is computed again.
+  const int blocks = g.activation_checkpointing == "none" ? 3 : 4;
+  const int attention = g.activation_checkpointing == "full" ? 4 : 3;
+  const double share = std::ceil(static_cast<double>(tokens(g, shape)) / width) /
+                       static_cast<double>(tokens(g, shape));
+  return {blocks * (f.tokens * share + f.words) + 3 * f.embedders, attention * f.attention * share};
+}
+
+double sample_cost(const Geometry& g, const Shape& shape, int width, const CostModel& model,
                    int number_bytes) {
-  return training_flops(g, shape) / width +
-         flops_per_byte * communication_bytes(g, shape, width, number_bytes);
+  const Work work = sample_work(g, shape, width);
+  return work.matrix + model.attention * work.attention +
+         model.per_byte * sample_traffic(g, shape, width, number_bytes).bytes();
 }
 
-double state_bytes(const Geometry& g, bool moving_average, int updaters) {
-  const double dealt = (moving_average ? 3.0 : 2.0) / updaters;
-  return 4 * (2 + dealt) * static_cast<double>(parameter_count(g));
+double pass_cost(const Geometry& g, const Shape& shape, int width, int batch,
+                 const CostModel& model, int number_bytes) {
+  const double calls = sample_traffic(g, shape, width, number_bytes).calls;
+  return model.per_pass + model.per_call * calls +
+         batch * sample_cost(g, shape, width, model, number_bytes);
+}
+
+double state_bytes(const Geometry& g, bool moving_average, const Dealing& dealing) {
+  const auto all = static_cast<double>(parameter_count(g));
+  const auto block = static_cast<double>(block_parameters(g));
+  const double part = all / dealing.processes;
+  // Numbers of weights, gradients, moments and average.
+  double numbers = (moving_average ? 3 : 2) * (dealing.level >= 1 ? part : all);
+  numbers += dealing.level >= 2 ? std::min(all, part + 2 * block) : all;
+  const double in_use = std::min(g.layers, 2) * block + all - g.layers * block;
+  numbers += dealing.level >= 3 ? std::min(all, part + in_use) : all;
+  return 4 * numbers;
 }
 
 double activation_bytes(const Geometry& g, const Shape& shape, int batch, int width,
@@ -104,8 +162,10 @@ double activation_bytes(const Geometry& g, const Shape& shape, int batch, int wi
   if (g.activation_checkpointing == "none") return g.layers * (rows * whole + words) * number_bytes;
   // Of every block its input, and the two attentions' outputs; of the block that is computed again
   // everything.
-  const double kept = (g.activation_checkpointing == "selective" ? 3.0 : 1.0) * g.width;
-  return (g.layers * rows * kept + rows * whole + words) * number_bytes;
+  const double results = (g.activation_checkpointing == "selective" ? 2.0 : 0.0) * g.width;
+  // Of inputs that are offloaded the two on their way.
+  const double inputs = (g.offloads ? std::min(g.layers, 2) : g.layers) * g.width;
+  return (rows * (g.layers * results + inputs + whole) + words) * number_bytes;
 }
 
 }  // namespace pendulum

@@ -22,6 +22,19 @@ int64_t Plan::total_steps() const {
   return steps;
 }
 
+int64_t Plan::stage_steps(int number) const {
+  int64_t steps = 0;
+  for (const SegmentPlan& segment : segments) {
+    if (segment.stage_name == segments[number].stage_name) steps += segment.steps;
+  }
+  return steps;
+}
+
+bool Plan::is_last_of_stage(int number) const {
+  return number + 1 == static_cast<int>(segments.size()) ||
+         segments[number + 1].stage_name != segments[number].stage_name;
+}
+
 double Plan::total_flops() const {
   double flops = 0;
   for (const SegmentPlan& segment : segments)

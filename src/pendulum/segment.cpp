@@ -194,16 +194,26 @@ int Segment::offset(int64_t t, Swing& swing) const {
   return swing.order[turn % slots_];
 }
 
-std::vector<int> Segment::sources(int64_t t, Swing& swing) const {
+// Place p lies below threshold s where p 2^64 + phase < upper[s] slots, that is, where p is below
+// whole[s], or is whole[s] and the phase below part[s]: so the places of a bucket are a run as long
+// as counts() says.
+void Segment::sources(int64_t t, Swing& swing, std::vector<int>* out) const {
   const uint64_t u = phase(t);
   const int start = offset(t, swing);
-  std::vector<int> out(slots_);
-  for (int j = 0; j < slots_; ++j) {
-    const auto place = static_cast<unsigned>((j + start) % slots_);
-    const uint128 point = ((static_cast<uint128>(place) << 64) + u) / static_cast<unsigned>(slots_);
-    out[j] =
-        static_cast<int>(std::upper_bound(upper_.begin(), upper_.end(), point) - upper_.begin());
+  out->resize(slots_);
+  int64_t place = 0;
+  int slot = start == 0 ? 0 : slots_ - start;  // that stands at place 0
+  for (size_t s = 0; s < upper_.size(); ++s) {
+    for (const int64_t end = whole_[s] + (u < part_[s]); place < end; ++place) {
+      (*out)[slot] = static_cast<int>(s);
+      if (++slot == slots_) slot = 0;
+    }
   }
+}
+
+std::vector<int> Segment::sources(int64_t t, Swing& swing) const {
+  std::vector<int> out;
+  sources(t, swing, &out);
   return out;
 }
 

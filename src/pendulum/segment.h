@@ -83,8 +83,9 @@ class Segment {
   Segment(uint64_t seed, int64_t ordinal, int slots, int dwell, std::vector<uint64_t> rates,
           std::vector<int64_t> block);
 
-  // Bucket of every slot at t, O(slots log buckets). `swing` belongs to the caller and to this
+  // Bucket of every slot at t, O(slots + buckets). `swing` belongs to the caller and to this
   // segment.
+  void sources(int64_t t, Swing& swing, std::vector<int>* out) const;
   std::vector<int> sources(int64_t t, Swing& swing) const;
   std::vector<int> sources(int64_t t) const;
 

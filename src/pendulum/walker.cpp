@@ -5,8 +5,10 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/error.h"
+#include "pendulum/draw_size.h"
 
 namespace pendulum {
 namespace {
@@ -132,6 +134,12 @@ std::map<std::string, int64_t> cursors_at(const Plan& plan, Position position) {
   return out;
 }
 
+int64_t attempted_entry(const Plan& plan, const BucketPlan& bucket, const PlannedSample& planned,
+                        int64_t k) {
+  if (k == 0) return planned.entry;
+  return plan.buckets[bucket.index].replacement(plan.seed, planned.ordinal, k);
+}
+
 Position position_after(const Plan& plan, int64_t done) {
   check(done >= 0 && done <= plan.total_steps(), "a step of the run: ", done);
   Position position{0, done};
@@ -159,15 +167,31 @@ std::vector<int> draws_of(int physical_slot, int physical_slots, int draws) {
 
 int passes(int physical_slots, int draws) { return (draws + physical_slots - 1) / physical_slots; }
 
+void check_world_memory(const Plan& plan, int processes_per_slot) {
+  for (const SegmentPlan& segment : plan.segments) {
+    for (const BucketPlan& bucket : segment.buckets) {
+      const int width = std::gcd(bucket.width, processes_per_slot);
+      if (width == bucket.width || samples_in_memory(plan, bucket.shape, width) >= bucket.batch)
+        continue;
+      throw ConfigError(fmt::format(
+          "mesh.slot: the slots of this job have {} process{}, too few for bucket {} of stage {}: "
+          "the plan shares a sample among {}, and among {} it does not fit "
+          "mesh.device_memory_gb {:g}. Start a multiple of {} processes",
+          processes_per_slot, processes_per_slot == 1 ? "" : "es", bucket.name, segment.stage_name,
+          bucket.width, width, plan.options.memory_bytes * 1e-9, bucket.width));
+    }
+  }
+}
+
 WorldLayout lay_out_world(int processes, const MeshConfig& mesh) {
   const int draws = mesh.slots * mesh.accumulate;
   WorldLayout layout = layout_of(processes, mesh);
   if (processes < 1 || layout.physical_slots == 0) {
-    throw ConfigError(
-        fmt::format("{} processes do not fit mesh.slot {}, mesh.slots {} and mesh.accumulate {}: a "
-                    "step has {} draws, so "
-                    "some would never have work. Possible: {}",
-                    processes, mesh.slot, mesh.slots, mesh.accumulate, draws, valid_sizes(mesh)));
+    throw ConfigError(fmt::format(
+        "mesh: {} processes do not fit mesh.slot {}, mesh.slots {} and mesh.accumulate {}: a "
+        "step has {} draws, so "
+        "some would never have work. Possible: {}",
+        processes, mesh.slot, mesh.slots, mesh.accumulate, draws, valid_sizes(mesh)));
   }
   if (draws % layout.physical_slots != 0) {
     layout.warning =

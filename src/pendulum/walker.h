@@ -63,6 +63,11 @@ class PlanWalker {
 // whatever was prefetched.
 std::map<std::string, int64_t> cursors_at(const Plan& plan, Position position);
 
+// The entry of the k-th attempt at a planned sample: the planned one for k = 0, then those that
+// take its place where it is withdrawn or cannot be read.
+int64_t attempted_entry(const Plan& plan, const BucketPlan& bucket, const PlannedSample& planned,
+                        int64_t k);
+
 // Position after `done` optimiser steps of the run, and its inverse.
 Position position_after(const Plan& plan, int64_t done);
 int64_t steps_before(const Plan& plan, Position position);
@@ -78,6 +83,10 @@ struct WorldLayout {
   int processes_per_slot = 1;  // divides mesh.slot
   std::string warning;         // not empty where some physical slots idle in some passes
 };
+
+// ConfigError where a slot of so many processes cannot hold a sample that the plan shares among
+// more: it would run at smaller width, and not fit the memory.
+void check_world_memory(const Plan& plan, int processes_per_slot);
 
 // Throws ConfigError that names the valid sizes where some processes would never have work.
 WorldLayout lay_out_world(int processes, const MeshConfig& mesh);

@@ -21,7 +21,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kFormat = "pendulum-consumption/1";
+constexpr const char* kFormat = "pendulum-consumption/2";
+constexpr const char* kFirstFormat = "pendulum-consumption/1";  // did not tell replacements apart
 constexpr std::string_view kSeal = ",\"hash\":\"";
 constexpr size_t kSealLength = kSeal.size() + 64 + 2;  // with the hash and the closing "}
 
@@ -79,7 +80,8 @@ std::string fault_of(const std::string& line, int64_t seq, std::string* head, js
 
 }  // namespace
 
-ChainReport verify_chain(const std::string& path, const std::string& must_contain) {
+ChainReport verify_chain(const std::string& path, const std::string& must_contain,
+                         const ReadLine& read) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw DataError(text(path, ": cannot be opened for reading"));
   ChainReport report;
@@ -94,10 +96,13 @@ ChainReport verify_chain(const std::string& path, const std::string& must_contai
     json parsed;
     report.reason = fault_of(line, report.lines, &report.head, &parsed);
     if (report.reason.empty() && report.lines == 0) {
-      if (parsed.value("format", json()) != kFormat)
+      const json format = parsed.value("format", json());
+      if (format != kFormat && format != kFirstFormat)
         report.reason = fmt::format("it does not begin a log of format {}", kFormat);
       else if (parsed.value("run", json()).is_string())
         report.run = parsed["run"];
+      const json key = parsed.value("public_key", json());
+      if (key.is_string()) report.public_key = key;
     }
     if (!report.reason.empty()) {
       report.bad_line = report.lines + 1;
@@ -106,6 +111,7 @@ ChainReport verify_chain(const std::string& path, const std::string& must_contai
     ++report.lines;
     report.good_bytes += static_cast<int64_t>(line.size()) + 1;
     contained = contained || report.head == must_contain;
+    if (read) read(parsed);
   }
   if (file.bad()) throw DataError(text(path, ": reading failed before its end"));
   if (!contained) {
@@ -116,7 +122,7 @@ ChainReport verify_chain(const std::string& path, const std::string& must_contai
 }
 
 ConsumptionLog::ConsumptionLog(const std::string& path, const std::string& run_name,
-                               const std::string& must_contain)
+                               const std::string& must_contain, const std::string& public_key)
     : path_(path) {
   // A destructor does not run for a half-made object: whatever throws below must close the file
   // first.
@@ -131,6 +137,13 @@ ConsumptionLog::ConsumptionLog(const std::string& path, const std::string& run_n
     if (report.lines > 0 && report.run != run_name) {
       throw DataError(text(path, ": belongs to run '", report.run, "', this is '", run_name, "'"));
     }
+    if (report.lines > 0 && report.public_key != public_key) {
+      const auto shown = [](const std::string& key) {
+        return key.empty() ? std::string("no key") : "public key " + key;
+      };
+      throw DataError(text(path, ": was begun with ", shown(report.public_key), ", rights.key is ",
+                           shown(public_key)));
+    }
     if (report.torn) {
       if (::ftruncate(file_, report.good_bytes) != 0)
         fail(path, "cannot be cut to its last whole line");
@@ -140,7 +153,9 @@ ConsumptionLog::ConsumptionLog(const std::string& path, const std::string& run_n
     bytes_ = report.good_bytes;
     next_seq_ = report.lines;
     head_ = report.head;
-    if (next_seq_ == 0) append({{"format", kFormat}, {"run", run_name}});
+    json first{{"format", kFormat}, {"run", run_name}};
+    if (!public_key.empty()) first["public_key"] = public_key;
+    if (next_seq_ == 0) append(first);
   } catch (...) {
     ::close(file_);
     throw;

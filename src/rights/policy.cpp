@@ -64,9 +64,33 @@ std::string nearest(const std::string& licence, const std::vector<std::string>& 
   return best;
 }
 
+// Why a licence that is not on the list is not.
+std::string unlisted(const std::string& licence, const std::vector<std::string>& allow) {
+  if (allow.empty())
+    return fmt::format("licence '{}' is not allowed: rights.allow is empty", licence);
+  const std::string meant = nearest(licence, allow);
+  if (!meant.empty())
+    return fmt::format("licence '{}' is not in rights.allow; did you mean {}?", licence, meant);
+  if (!is_identifier(licence)) {
+    return fmt::format("licence '{}' is not a single identifier; rights.allow has {}", licence,
+                       fmt::join(allow, ", "));
+  }
+  return fmt::format("licence '{}' is not in rights.allow, which has {}", licence,
+                     fmt::join(allow, ", "));
+}
+
 }  // namespace
 
-Policy::Policy(const RightsConfig& config) : allow_(config.allow) {
+std::string describe(const Denials& denials) {
+  std::vector<std::pair<std::string, int64_t>> order(denials.begin(), denials.end());
+  std::stable_sort(order.begin(), order.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::string out;
+  for (const auto& [rule, count] : order) out += fmt::format("  {} denied by {}\n", count, rule);
+  return out;
+}
+
+Policy::Policy(const RightsConfig& config, Date as_of) : allow_(config.allow), as_of_(as_of) {
   for (const std::string& id : allow_) {
     if (is_identifier(id)) continue;
     throw ConfigError(
@@ -74,6 +98,7 @@ Policy::Policy(const RightsConfig& config) : allow_(config.allow) {
              "' is not a licence identifier; write one SPDX id per entry, such as CC-BY-4.0, "
              "or LicenseRef- and a name of your own"));
   }
+  if (!config.policy.empty()) expression_.emplace(config.policy, "rights.policy");
 }
 
 Verdict Policy::judge(const RightsRecord& record) const {
@@ -82,23 +107,30 @@ Verdict Policy::judge(const RightsRecord& record) const {
   if (is_blank(record.holder)) missing.push_back("holder");
   if (is_blank(record.basis)) missing.push_back("basis");
   if (!missing.empty())
-    return {false, fmt::format("the record names no {}", fmt::join(missing, ", no "))};
-  if (std::find(allow_.begin(), allow_.end(), record.licence) != allow_.end())
-    return {true, record.licence};
-  if (allow_.empty())
+    return {false, fmt::format("the record names no {}", fmt::join(missing, ", no ")),
+            "licence, holder and basis are given"};
+  if (std::find(allow_.begin(), allow_.end(), record.licence) == allow_.end())
+    return {false, unlisted(record.licence, allow_), "rights.allow"};
+  const auto is_told = [&](const char* field) {
+    return expression_ && expression_->mentions(field);
+  };
+  const RightsTerms& terms = record.terms;
+  if (terms.expiry && *terms.expiry < as_of_) {
     return {false,
-            fmt::format("licence '{}' is not allowed: rights.allow is empty", record.licence)};
-  const std::string meant = nearest(record.licence, allow_);
-  if (!meant.empty()) {
-    return {false, fmt::format("licence '{}' is not in rights.allow; did you mean {}?",
-                               record.licence, meant)};
+            fmt::format("expires {}, before {} (as_of)", print(*terms.expiry), print(as_of_)),
+            "expiry >= as_of"};
   }
-  if (!is_identifier(record.licence)) {
-    return {false, fmt::format("licence '{}' is not a single identifier; rights.allow has {}",
-                               record.licence, fmt::join(allow_, ", "))};
+  if (terms.editorial_only.value_or(false) && !is_told("editorial_only"))
+    return {false, "it is for editorial use only", "not editorial_only"};
+  const auto consent = terms.consent.find("ai_generative_training");
+  if (consent != terms.consent.end() && consent->second != "allowed" && !is_told("consent")) {
+    return {false, fmt::format("its owner says {} for generative training", consent->second),
+            "consent.ai_generative_training == allowed"};
   }
-  return {false, fmt::format("licence '{}' is not in rights.allow, which has {}", record.licence,
-                             fmt::join(allow_, ", "))};
+  if (!expression_) return {true, record.licence, ""};
+  const Judgement judgement = expression_->judge(record, as_of_);
+  if (judgement.truth == Truth::yes) return {true, record.licence, ""};
+  return {false, judgement.reason, judgement.rule};
 }
 
 }  // namespace pendulum

@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -99,6 +100,23 @@ at::Tensor SafetensorsFile::load(const std::string& name) const {
     }
   }
   return tensor;
+}
+
+at::Tensor SafetensorsFile::map(const std::string& name) const {
+  const TensorPlace& where = place(name);
+  const auto offset = data_start_ + static_cast<int64_t>(where.begin);
+  const auto element = static_cast<int64_t>(c10::elementSize(where.info.dtype));
+  const uint64_t bytes = where.end - where.begin;
+  if (bytes == 0 || offset % element != 0 || where.info.dtype == at::ScalarType::Bool)
+    return load(name);
+  const int64_t before = offset % ::sysconf(_SC_PAGESIZE);
+  const uint64_t length = bytes + static_cast<uint64_t>(before);
+  void* const start = ::mmap(nullptr, length, PROT_READ, MAP_SHARED, *descriptor_, offset - before);
+  if (start == MAP_FAILED) throw DataError(text("cannot map ", path_, ": ", std::strerror(errno)));
+  return at::from_blob(
+      static_cast<char*>(start) + before, where.info.shape,
+      [start, length](void*) { ::munmap(start, length); },
+      at::TensorOptions().dtype(where.info.dtype));
 }
 
 std::map<std::string, at::Tensor> read_safetensors(const std::string& path) {

@@ -14,7 +14,7 @@ namespace pendulum {
 
 // An open file, whose header has been read and checked. Tensors are read one by one when asked for,
 // each into memory of its own: a file that shrinks meanwhile gives a DataError, where a memory map
-// would end the process with SIGBUS.
+// would end the process with SIGBUS. For weights that are too large for that there is map().
 class SafetensorsFile {
  public:
   // DataError names the path and what is wrong. Nothing is allocated that the file's length does
@@ -27,6 +27,11 @@ class SafetensorsFile {
   const TensorInfo& info(const std::string& name) const;
   // A contiguous CPU tensor. Thread-safe.
   at::Tensor load(const std::string& name) const;
+  // The file's own pages as a tensor, never to be written into: nothing is read before it is
+  // touched, processes share what is, and the system takes it back when memory is short. A tensor
+  // that does not lie at a multiple of its element's size is loaded instead. The price: who
+  // truncates the file meanwhile ends this process with SIGBUS. Thread-safe.
+  at::Tensor map(const std::string& name) const;
   const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
   const std::string& path() const { return path_; }
 

@@ -88,6 +88,13 @@ std::vector<std::string> ShardedSafetensors::names() const {
   return names;
 }
 
+std::vector<std::string> ShardedSafetensors::paths() const {
+  std::vector<std::string> paths;
+  if (path_.ends_with(kIndexEnd)) paths.push_back(path_);
+  for (const SafetensorsFile& file : files_) paths.push_back(file.path());
+  return paths;
+}
+
 const SafetensorsFile& ShardedSafetensors::file(const std::string& name) const {
   const auto found = file_of_.find(name);
   if (found == file_of_.end()) throw DataError(text(path_, " has no tensor '", name, "'"));

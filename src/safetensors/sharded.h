@@ -21,7 +21,10 @@ class ShardedSafetensors {
   bool contains(const std::string& name) const { return file_of_.contains(name); }
   const TensorInfo& info(const std::string& name) const { return file(name).info(name); }
   at::Tensor load(const std::string& name) const { return file(name).load(name); }
+  at::Tensor map(const std::string& name) const { return file(name).map(name); }
   const std::string& path() const { return path_; }
+  // The index, where there is one, and the files of tensors.
+  std::vector<std::string> paths() const;
 
  private:
   ShardedSafetensors() = default;

@@ -19,20 +19,24 @@ std::string list_of(const NamedTensors& tensors) {
   return list.dump();
 }
 
-// The text of `rank` on all.
-std::string told_by(int rank, const std::string& mine, Communicator& group) {
+}  // namespace
+
+std::string told_by(int from, const std::string& mine, Communicator& group) {
   at::Tensor length = at::full({1}, static_cast<int64_t>(mine.size()), at::kLong);
-  group.broadcast(length, rank).wait();
+  group.broadcast(length, from).wait();
   at::Tensor bytes = at::empty({length.item<int64_t>()}, at::kByte);
-  if (group.rank() == rank) std::memcpy(bytes.data_ptr(), mine.data(), mine.size());
-  group.broadcast(bytes, rank).wait();
+  if (group.rank() == from) std::memcpy(bytes.data_ptr(), mine.data(), mine.size());
+  group.broadcast(bytes, from).wait();
   return {static_cast<const char*>(bytes.const_data_ptr()), static_cast<size_t>(bytes.numel())};
 }
 
-}  // namespace
-
 NamedTensors collect_on_first(const NamedTensors& mine, Communicator& group) {
-  NamedTensors all = group.rank() == 0 ? mine : NamedTensors();
+  NamedTensors all;
+  for (const auto& [name, tensor] : mine) {
+    if (group.rank() == 0)
+      all.emplace_back(name,
+                       tensor.detach().to(at::kCPU, tensor.scalar_type(), false, /*copy=*/true));
+  }
   if (group.size() == 1) return all;
   std::set<std::string> known;
   for (const auto& entry : json::parse(told_by(0, list_of(mine), group)))

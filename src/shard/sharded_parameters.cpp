@@ -1,10 +1,8 @@
-// Dealing, summing, gathering. Flat windows bound the memory that a collective call takes beside
-// the tensors.
+// What happens at which moment of a pass, norms, and the way back to all ranks.
 #include "shard/sharded_parameters.h"
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -13,160 +11,167 @@
 #include "shard/collect.h"
 
 namespace pendulum {
-namespace {
 
-constexpr int64_t kWindow = int64_t{4} << 20;  // numbers of each rank in one call
-
-// The stretch of a window that a piece fills, and where it stands in the piece.
-struct Overlap {
-  int64_t in_window, in_piece, count;
-};
-Overlap overlap(int64_t first, int64_t length, int64_t begin, int64_t count) {
-  const int64_t from = std::max(first, begin), to = std::min(first + length, begin + count);
-  return {from - first, from - begin, std::max<int64_t>(0, to - from)};
-}
-
-}  // namespace
-
-std::vector<int> deal(const std::vector<int64_t>& sizes, int parts) {
-  std::vector<size_t> order(sizes.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return sizes[a] > sizes[b]; });
-  std::vector<int64_t> load(parts);
-  std::vector<int> part_of(sizes.size());
-  for (const size_t i : order) {
-    const auto lightest = std::min_element(load.begin(), load.end());
-    *lightest += sizes[i];
-    part_of[i] = static_cast<int>(lightest - load.begin());
-  }
-  return part_of;
-}
-
-ShardedParameters::ShardedParameters(NamedTensors parameters, Communicator& world, int ranks)
-    : parameters_(std::move(parameters)), is_first_group_(world.rank() < ranks) {
-  check(ranks >= 1 && world.size() % ranks == 0, "groups of ", ranks, " in a world of ",
-        world.size());
-  group_ = world.split(world.rank() / ranks, world.rank());
-  replicas_ = world.split(world.rank() % ranks, world.rank());
-  std::vector<int64_t> sizes;
-  for (const auto& [name, parameter] : parameters_) {
+ShardedParameters::ShardedParameters(NamedTensors parameters, Communicator& world,
+                                     Sharding sharding)
+    : parameters_(std::move(parameters)),
+      sharding_(sharding),
+      world_size_(world.size()),
+      is_first_group_(world.rank() < sharding.ranks),
+      group_(world.split(world.rank() / sharding.ranks, world.rank())),
+      replicas_(world.split(world.rank() % sharding.ranks, world.rank())),
+      layout_(parameters_, sharding.ranks),
+      reduction_(parameters_, layout_, *group_, *replicas_) {
+  check(sharding.ranks >= 1 && world.size() % sharding.ranks == 0, "groups of ", sharding.ranks,
+        " in a world of ", world.size());
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const auto& [name, parameter] = parameters_[i];
     check(parameter.is_contiguous() && parameter.scalar_type() == at::kFloat,
           "a contiguous fp32 parameter: ", name);
-    sizes.push_back(parameter.numel());
+    const bool is_mine = layout_.owners[i] == group_->rank();
+    if (is_mine || sharding.level < 3) held_.push_back(parameters_[i]);
+    if (!is_mine || !parameter.requires_grad()) continue;
+    owned_.push_back(parameters_[i]);
+    owned_places_.push_back(i);
   }
-  owners_ = deal(sizes, ranks);
-  parts_.resize(ranks);
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    Part& part = parts_[owners_[i]];
-    part.pieces.push_back({i, part.length});
-    part.length += sizes[i];
-    if (owners_[i] == group_->rank()) owned_.push_back(parameters_[i]);
-  }
-}
-
-int64_t ShardedParameters::longest() const {
-  int64_t length = 0;
-  for (const Part& part : parts_) length = std::max(length, part.length);
-  return length;
-}
-
-void ShardedParameters::pack(const Part& part, int64_t first, const at::Tensor& window,
-                             const Flat& from) const {
-  for (const Piece& piece : part.pieces) {
-    const Overlap o =
-        overlap(first, window.numel(), piece.begin, parameters_[piece.parameter].second.numel());
-    const at::Tensor flat = o.count > 0 ? from(piece.parameter) : at::Tensor();
-    if (flat.defined())
-      window.narrow(0, o.in_window, o.count).copy_(flat.narrow(0, o.in_piece, o.count));
-  }
-}
-
-void ShardedParameters::unpack(const Part& part, int64_t first, const at::Tensor& window,
-                               const Flat& to) const {
-  for (const Piece& piece : part.pieces) {
-    const Overlap o =
-        overlap(first, window.numel(), piece.begin, parameters_[piece.parameter].second.numel());
-    if (o.count > 0)
-      to(piece.parameter)
-          .narrow(0, o.in_piece, o.count)
-          .copy_(window.narrow(0, o.in_window, o.count));
-  }
+  // A group of one has all there is.
+  if (sharding.level == 3 && group_->size() > 1)
+    residence_ = std::make_unique<WeightResidence>(parameters_, layout_, *group_);
 }
 
 void ShardedParameters::zero_gradients() {
   for (auto& [name, parameter] : parameters_) parameter.mutable_grad().reset();
+  reduction_.discard();
 }
 
-void ShardedParameters::reduce_gradients() {
-  if (group_->size() * replicas_->size() == 1) return;
-  const at::NoGradGuard no_grad;
-  for (auto& [name, parameter] : parameters_) {
-    if (parameter.grad().defined()) parameter.mutable_grad() = parameter.grad().contiguous();
+void ShardedParameters::begin_pass(bool is_last) {
+  check(pass_ == Pass::none, "a pass that has ended before the next one");
+  pass_ = is_last ? Pass::last : Pass::early;
+}
+
+void ShardedParameters::end_pass() {
+  observe(0, PassMoment::after_backward);
+  pass_ = Pass::none;
+}
+
+void ShardedParameters::observe(int unit, PassMoment moment) {
+  if (!observes()) return;
+  if (residence_) observe_weights(unit, moment);
+  const bool reduces = pass_ == Pass::last || (pass_ == Pass::early && sharding_.level >= 2);
+  if (reduces && moment == PassMoment::after_backward) reduction_.start(unit, pass_ == Pass::last);
+  // MPI moves messages only while it is called.
+  reduction_.poll();
+  if (residence_) residence_->poll();
+}
+
+// The last block of a training pass stays for the backward pass, which begins with it; unit 0 is
+// there from the beginning to the end. What is sent for ahead is always what comes next: kept, it
+// would be out of date after an update.
+void ShardedParameters::observe_weights(int unit, PassMoment moment) {
+  const bool trains = pass_ != Pass::none;
+  switch (moment) {
+    case PassMoment::before_forward:
+      if (unit == 0 && !trains) agree_on_forward();
+      residence_->acquire(unit, unit < blocks() ? unit + 1 : WeightResidence::kNone);
+      break;
+    case PassMoment::after_forward:
+      if (!trains || (unit > 0 && (unit < blocks() || !has_backward(unit))))
+        residence_->release(unit);
+      break;
+    case PassMoment::before_backward:
+      residence_->acquire(unit,
+                          unit > 1 && has_backward(unit - 1) ? unit - 1 : WeightResidence::kNone);
+      break;
+    case PassMoment::after_backward:
+      residence_->release(unit);
+      break;
   }
-  for (auto& [name, parameter] : owned_) {
-    if (!parameter.grad().defined()) parameter.mutable_grad() = at::zeros_like(parameter.detach());
+}
+
+void ShardedParameters::empty_pass() {
+  observe(0, PassMoment::before_forward);
+  for (int unit = 1; unit <= blocks(); ++unit) {
+    observe(unit, PassMoment::before_forward);
+    observe(unit, PassMoment::after_forward);
   }
-  const Flat gradient = [this](size_t i) {
-    const at::Tensor& g = parameters_[i].second.grad();
-    return g.defined() ? g.view(-1) : g;
-  };
-  const auto options = parameters_.front().second.options().requires_grad(false);
-  for (int64_t first = 0; first < longest(); first += kWindow) {
-    const int64_t length = std::min(kWindow, longest() - first);
-    const at::Tensor window = at::zeros({group_->size(), length}, options);
-    for (int rank = 0; rank < group_->size(); ++rank)
-      pack(parts_[rank], first, window[rank], gradient);
-    at::Tensor sum = window[0];
-    if (group_->size() > 1) {
-      sum = at::empty({length}, options);
-      group_->reduce_scatter(window, sum).wait();
-    }
-    if (replicas_->size() > 1) replicas_->all_reduce(sum).wait();
-    unpack(own_part(), first, sum, gradient);
+  observe(0, PassMoment::after_forward);
+  if (pass_ == Pass::none) return;
+  for (int unit = blocks(); unit > 0 && has_backward(unit); --unit) {
+    observe(unit, PassMoment::before_backward);
+    observe(unit, PassMoment::after_backward);
   }
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    if (owners_[i] != group_->rank()) parameters_[i].second.mutable_grad().reset();
-  }
+}
+
+bool ShardedParameters::any_has_forward(bool mine) {
+  at::Tensor any = at::full({1}, int64_t{mine}, at::kLong);
+  group_->all_reduce(any, Reduce::max).wait();
+  return any.item<int64_t>() != 0;
+}
+
+void ShardedParameters::agree_on_forward() {
+  if (!is_joining_) any_has_forward(true);
+}
+
+void ShardedParameters::finish_forwards() {
+  if (!residence_) return;
+  is_joining_ = true;
+  while (any_has_forward(false)) empty_pass();
+  is_joining_ = false;
+}
+
+void ShardedParameters::finish_gradients() {
+  if (observes()) reduction_.finish();
 }
 
 void ShardedParameters::gather() {
-  if (group_->size() == 1) return;
-  const at::NoGradGuard no_grad;
+  if (group_->size() == 1 || residence_) return;
+  UnitGather gather(layout_.trained, *group_,
+                    parameters_.front().second.options().requires_grad(false));
   const Flat value = [this](size_t i) { return parameters_[i].second.detach().view(-1); };
-  const auto options = parameters_.front().second.options().requires_grad(false);
-  for (int64_t first = 0; first < longest(); first += kWindow) {
-    const int64_t length = std::min(kWindow, longest() - first);
-    const at::Tensor mine = at::zeros({length}, options);
-    const at::Tensor all = at::empty({group_->size(), length}, options);
-    pack(own_part(), first, mine, value);
-    group_->all_gather(mine, all).wait();
-    for (int rank = 0; rank < group_->size(); ++rank) {
-      if (rank != group_->rank()) unpack(parts_[rank], first, all[rank], value);
-    }
+  gather.start(0, value);
+  for (size_t unit = 0; unit < layout_.trained.size(); ++unit) {
+    if (unit + 1 < layout_.trained.size()) gather.start(unit + 1, value);
+    gather.finish(unit, value);
   }
 }
 
 // One number a parameter, from its owner, added in the parameters' order.
+double ShardedParameters::norm(const std::vector<at::Tensor>& mine) const {
+  const std::vector<double> squares = squares_of(mine);
+  at::Tensor all = at::zeros({static_cast<int64_t>(parameters_.size())}, at::kDouble);
+  for (size_t i = 0; i < squares.size(); ++i)
+    all[static_cast<int64_t>(owned_places_[i])] = squares[i];
+  if (group_->size() > 1) group_->all_reduce(all).wait();
+  const double* values = all.const_data_ptr<double>();
+  return std::sqrt(std::accumulate(values, values + all.numel(), 0.0));
+}
+
 double ShardedParameters::gradient_norm() const {
   std::vector<at::Tensor> mine;
   for (const auto& [name, parameter] : owned_) {
     const at::Tensor& g = parameter.grad();
     mine.push_back(g.defined() ? g : at::zeros({0}, parameter.options().requires_grad(false)));
   }
-  const std::vector<double> squares = squares_of(mine);
-  at::Tensor all = at::zeros({static_cast<int64_t>(parameters_.size())}, at::kDouble);
-  for (size_t i = 0; i < squares.size(); ++i)
-    all[static_cast<int64_t>(own_part().pieces[i].parameter)] = squares[i];
-  if (group_->size() > 1) group_->all_reduce(all).wait();
-  const double* values = all.const_data_ptr<double>();
-  return std::sqrt(std::accumulate(values, values + all.numel(), 0.0));
+  return norm(mine);
 }
 
 double ShardedParameters::parameter_norm() const {
   std::vector<at::Tensor> values;
-  for (const auto& [name, parameter] : parameters_) values.push_back(parameter.detach());
+  if (residence_) {
+    for (const auto& [name, parameter] : owned_) values.push_back(parameter.detach());
+    return norm(values);
+  }
+  for (const auto& [name, parameter] : parameters_) {
+    if (parameter.requires_grad()) values.push_back(parameter.detach());
+  }
   return std::sqrt(sum_of_squares(values));
+}
+
+std::string ShardedParameters::order_of_sums() const {
+  const bool in_groups = group_->size() > 1 && replicas_->size() > 1;
+  return text(sharding_.level >= 2 && group_->size() > 1 ? "over processes in every pass"
+                                                         : "over passes, then processes",
+              in_groups ? text(" in groups of ", group_->size()) : "");
 }
 
 NamedTensors ShardedParameters::collect(const NamedTensors& mine) const {

@@ -39,7 +39,8 @@ std::string Preview::draw(const StageConfig& stage, const Network& network, at::
 }
 
 Accuracy Preview::evaluate(const StageConfig& stage, const Network& network, at::Device device,
-                           const SequenceGroup& group) const {
+                           const SequenceGroup& group,
+                           const std::function<void()>& forwards_made) const {
   const at::NoGradGuard no_grad;
   std::vector<EvaluationItem> items;
   std::vector<Prompt> prompts;
@@ -52,6 +53,7 @@ Accuracy Preview::evaluate(const StageConfig& stage, const Network& network, at:
   Accuracy accuracy;
   const std::vector<Frames> clips =
       generator(stage, network, device).generate(prompts, stage.shape, kBatch);
+  forwards_made();
   if (group.rank() == 0) {  // all of them hold the same clips
     for (size_t i = 0; i < clips.size(); ++i) accuracy += judge(items[i], clips[i]);
   }

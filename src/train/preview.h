@@ -2,6 +2,7 @@
 // synthetic data's.
 #pragma once
 #include <array>
+#include <functional>
 #include <string>
 
 #include "attention/sequence_group.h"
@@ -26,9 +27,9 @@ class Preview {
                    const std::string& folder, const SequenceGroup& group) const;
 
   // One clip for each of the fixed held-out captions, dealt to the groups; the same result on all.
-  // Collective.
+  // forwards_made as in Validation. Collective.
   Accuracy evaluate(const StageConfig& stage, const Network& network, at::Device device,
-                    const SequenceGroup& group) const;
+                    const SequenceGroup& group, const std::function<void()>& forwards_made) const;
 
  private:
   Generator generator(const StageConfig& stage, const Network& network, at::Device device) const;

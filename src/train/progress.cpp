@@ -74,7 +74,8 @@ void Progress::step(const StepRecord& r) {
                        {"seconds", r.seconds},
                        {"wait_seconds", r.wait_seconds},
                        {"comm_seconds", r.comm_seconds},
-                       {"replaced", r.replaced}});
+                       {"replaced", r.replaced},
+                       {"withdrawn", r.withdrawn}});
   if (peak_flops_ > 0) line["mfu"] = r.flops / r.seconds / peak_flops_;
   metrics_->append(line);
   std::vector<std::pair<std::string, double>> curves{

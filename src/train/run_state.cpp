@@ -9,15 +9,24 @@
 
 namespace pendulum {
 
+std::string embedding_key(const Embedder& embedder) {
+  return embedder.codec().key() + " and " + embedder.text_encoder().key();
+}
+
 nlohmann::json to_json(const RunState& state, const Config& config, const Plan& plan) {
   return {{"segment", state.position.segment},
           {"segment_step", state.position.step},
           {"finished_steps", state.finished_steps},
           {"running_digest", fmt::format("{:016x}", state.running_digest)},
-          {"consumption_head", state.consumption_head},
+          {"consumption_head", state.consumption.head},
+          {"consumption_run", state.consumption.run},
+          {"consumption_seq", state.consumption.seq},
+          {"consumption_public_key", state.public_key},
+          {"consumption_signature", state.signature},
           {"embedding", state.embedding},
           {"threads", state.threads},
           {"world", state.world},
+          {"sums", state.sums},
           {"config", print_config(config)},
           {"plan_hash", plan.hash()},
           {"plan", plan.manifest()}};
@@ -35,9 +44,10 @@ RunState compatible_state(const nlohmann::json& saved, const Config& config, con
         text("this run cannot be resumed with another value of: ", list,
              ". Put the old values back, give the run another name, or start anew with --fresh"));
   }
-  const std::string difference = differs(saved.at("plan"), plan.manifest());
+  const auto finished = saved.at("finished_steps").get<int64_t>();
+  const std::string difference = breaks(saved.at("plan"), plan.manifest(), finished);
   if (!difference.empty()) {
-    throw ConfigError(text("the data plan is not the one this run began with: ", difference,
+    throw ConfigError(text("the data plan does not go on from the one this run has: ", difference,
                            ". Put the data back, or start anew with --fresh or another run.name"));
   }
   // The same configuration can mean other numbers: another version of the codec, other weights.
@@ -48,12 +58,13 @@ RunState compatible_state(const nlohmann::json& saved, const Config& config, con
                            state.embedding, " make of a sample, here they are ", embedding,
                            ". Start anew with --fresh or another run.name"));
   }
-  state.position = {saved.at("segment").get<int>(), saved.at("segment_step").get<int64_t>()};
-  state.finished_steps = saved.at("finished_steps").get<int64_t>();
+  state.position = position_after(plan, finished);
+  state.finished_steps = finished;
   state.running_digest = std::stoull(saved.at("running_digest").get<std::string>(), nullptr, 16);
-  state.consumption_head = saved.at("consumption_head").get<std::string>();
+  state.consumption.head = saved.at("consumption_head").get<std::string>();
   state.threads = saved.at("threads").get<int>();
   state.world = saved.at("world").get<int>();
+  state.sums = saved.value("sums", "over passes, then processes");
   return state;
 }
 

@@ -26,7 +26,8 @@ struct StepRecord {
   double seconds = 0;
   double wait_seconds = 0;  // of them, this process waited for data
   double comm_seconds = 0;  // of them, this process was in collective calls: bytes, and other ranks
-  int64_t replaced = 0;     // unreadable entries replaced, all processes
+  int64_t replaced = 0;     // samples in place of which another was read, all processes
+  int64_t withdrawn = 0;    // samples replaced because they are withdrawn, all processes
 };
 
 }  // namespace pendulum

@@ -10,13 +10,16 @@
 #include <chrono>
 #include <cmath>
 #include <csignal>
+#include <set>
 
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/hash.h"
 #include "core/log.h"
 #include "model/diffusers_config.h"
 #include "optim/schedule.h"
+#include "shard/collect.h"
 #include "train/run_state.h"
 
 namespace pendulum {
@@ -32,8 +35,17 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-std::string embedding_key(const Embedder& embedder) {
-  return embedder.codec().key() + " and " + embedder.text_encoder().key();
+// What rank 0 has, on all ranks.
+std::string broadcast_text(std::string words, Communicator& world) {
+  at::Tensor length = at::full({1}, static_cast<int64_t>(words.size()), at::kLong);
+  world.broadcast(length, 0).wait();
+  words.resize(static_cast<size_t>(length.item<int64_t>()));
+  if (words.empty()) return words;
+  at::Tensor bytes = at::empty({length.item<int64_t>()}, at::kByte);
+  std::copy(words.begin(), words.end(), bytes.data_ptr<uint8_t>());
+  world.broadcast(bytes, 0).wait();
+  const uint8_t* first = bytes.const_data_ptr<uint8_t>();
+  return {first, first + words.size()};
 }
 
 }  // namespace
@@ -48,7 +60,7 @@ struct Trainer::Totals {
 Trainer::Trainer(TrainerParts parts)
     : parts_(parts),
       device_(parts.model.parameters().front().second.device()),
-      validation_(parts.config, parts.sources, parts.embedder, parts.world),
+      validation_(parts.config, parts.plan.geometry, parts.sources, parts.embedder, parts.world),
       preview_(parts.config, parts.embedder, parts.model.config().patch, parts.world) {}
 
 Network Trainer::network(SequenceGroup& group) const {
@@ -76,19 +88,55 @@ void Trainer::begin() {
   progress_ = std::make_unique<Progress>(parts_.run_folder, !is_first, finished_steps_,
                                          parts_.plan.total_steps(),
                                          parts_.peak_flops * parts_.world.size());
-  if (is_first) {
-    consumption_ = std::make_unique<ConsumptionLog>(parts_.run_folder + "/consumption.jsonl",
-                                                    parts_.config.run.name, consumption_head_);
-    checkpoints_ = std::make_unique<CheckpointStore>(parts_.run_folder, parts_.config.run.keep);
-    consumption_->append({{"event", finished_steps_ == 0 ? "start" : "resume"},
-                          {"finished_steps", finished_steps_},
-                          {"plan_hash", parts_.plan.hash()}});
-  }
+  if (is_first) open_log();
   PlanWalker walker(parts_.plan);
   walker.seek(position_, running_digest_);
   batches_ =
       std::make_unique<BatchBuilder>(parts_.plan, std::move(walker), parts_.sources, parts_.config,
                                      parts_.embedder, parts_.placement, parts_.groups);
+  recheck_rights();
+}
+
+// Rank 0.
+void Trainer::open_log() {
+  const RightsConfig& rights = parts_.config.rights;
+  if (!rights.key.empty()) key_ = SigningKey::read(rights.key);
+  consumption_ = std::make_unique<ConsumptionLog>(parts_.run_folder + "/consumption.jsonl",
+                                                  parts_.config.run.name, consumption_head_,
+                                                  key_ ? key_->public_key() : "");
+  checkpoints_ = std::make_unique<CheckpointStore>(parts_.run_folder, parts_.config.run.keep);
+  nlohmann::json event = parts_.started;
+  event["event"] = finished_steps_ == 0 ? "start" : "resume";
+  event["finished_steps"] = finished_steps_;
+  event["plan_hash"] = parts_.plan.hash();
+  for (const PlanChange& change : parts_.plan.changes) {
+    if (change.finished_steps == finished_steps_) event["changes"] = change.what;
+  }
+  consumption_->append(event);
+}
+
+// Rank 0 reads the deny files and tells the others, so that all replace the same samples from the
+// next step on. The log says what is withdrawn from here.
+void Trainer::recheck_rights() {
+  std::string content;
+  if (parts_.world.rank() == 0) content = DenyList::read(parts_.config.rights.deny).canonical();
+  content = broadcast_text(content, parts_.world);
+  DenyList denied = DenyList::parse(content, "rights.deny");
+  if (denied_ && denied == *denied_) return;
+  const bool is_first_time = !denied_;
+  Withdrawals withdrawals(parts_.sources, denied);
+  if (consumption_ && !(is_first_time && denied.size() == 0)) {
+    consumption_->append({{"event", "deny"},
+                          {"finished_steps", finished_steps_},
+                          {"list_sha256", sha256(content)},
+                          {"withdrawn", withdrawals.ids(parts_.sources)}});
+    info("rights.deny: {} entries withdraw {} samples of this run from step {} on", denied.size(),
+         withdrawals.size(), finished_steps_ + 1);
+  }
+  const bool is_over = position_.segment < static_cast<int>(parts_.plan.segments.size()) &&
+                       position_.step >= segment().steps;
+  batches_->withdraw(std::move(withdrawals), position_.segment + is_over);
+  denied_ = std::move(denied);
 }
 
 RunEnd Trainer::run(const std::string& last_stage) {
@@ -104,6 +152,10 @@ RunEnd Trainer::run(const std::string& last_stage) {
         finish();
         return RunEnd::stopped;
       }
+    }
+    if (!parts_.plan.is_last_of_stage(position_.segment)) {
+      position_ = {position_.segment + 1, 0};
+      continue;
     }
     const bool is_last = segment().stage_name == last_stage;
     end_stage();
@@ -128,7 +180,8 @@ StepRecord Trainer::step() {
   agree(step);
   Totals totals(step.num_samples);
   parts_.weights.zero_gradients();
-  for (int i = 0; i < step.num_batches; ++i) accumulate(batches_->next(), totals);
+  for (size_t i = 0; i < step.passes.size(); ++i)
+    pass(step.passes[i], i + 1 == step.passes.size(), totals);
   reduce(totals);
 
   StepRecord record = summarise(step, totals);
@@ -151,6 +204,19 @@ StepRecord Trainer::step() {
   return record;
 }
 
+// One of the passes that all processes make side by side.
+void Trainer::pass(bool has_batch, bool is_last, Totals& totals) {
+  std::optional<Batch> batch;
+  if (has_batch) batch = batches_->next();
+  parts_.weights.begin_pass(is_last);
+  if (batch) {
+    accumulate(*batch, totals);
+  } else {
+    parts_.weights.empty_pass();
+  }
+  parts_.weights.end_pass();
+}
+
 // Forward and backward of one batch, its tokens shared by the group of its bucket. The denominator
 // is the plan's constant: dividing by what this step or this process happens to hold would weigh
 // rare sources many times over.
@@ -171,19 +237,21 @@ void Trainer::accumulate(const Batch& batch, Totals& totals) {
 
 // Sums gradients and per-sample losses over the processes.
 void Trainer::reduce(Totals& totals) {
-  parts_.weights.reduce_gradients();
+  parts_.weights.finish_gradients();
   parts_.world.all_reduce(totals.by_sample, Reduce::sum).wait();
   totals.gradient_norm = parts_.weights.gradient_norm();
 }
 
 StepRecord Trainer::summarise(const StepBatches& step, const Totals& totals) const {
+  const int64_t stage_step = segment().stage_step + position_.step;
+  const int64_t stage_steps = parts_.plan.stage_steps(position_.segment);
   StepRecord record{.step = finished_steps_ + 1,
-                    .stage_step = position_.step + 1,
-                    .stage_steps = segment().steps,
+                    .stage_step = stage_step + 1,
+                    .stage_steps = stage_steps,
                     .stage = segment().stage_name,
                     .digest = step.plan.digest,
                     .gradient_norm = totals.gradient_norm,
-                    .learning_rate = learning_rate(stage().optim, position_.step, segment().steps),
+                    .learning_rate = learning_rate(stage().optim, stage_step, stage_steps),
                     .samples = step.num_samples};
   const double* losses = totals.by_sample.const_data_ptr<double>();
   const double* replacements = losses + step.num_samples;
@@ -197,7 +265,7 @@ StepRecord Trainer::summarise(const StepBatches& step, const Totals& totals) con
       weighted += losses[place] * bucket.loss_weight;
       record.by_source[bucket.source] += losses[place];
       ++counts[bucket.source];
-      record.replaced += replacements[place] > 0;
+      count_replacement(bucket, draw.samples[i], static_cast<int>(replacements[place]), record);
     }
     record.tokens += bucket.tokens * static_cast<int64_t>(draw.samples.size());
     const double flops = bucket.flops * static_cast<double>(draw.samples.size());
@@ -211,6 +279,19 @@ StepRecord Trainer::summarise(const StepBatches& step, const Totals& totals) con
   return record;
 }
 
+// A sample that took another's place: withdrawn where every attempt before it was, else unreadable.
+void Trainer::count_replacement(const BucketPlan& bucket, const PlannedSample& planned,
+                                int replacement, StepRecord& record) const {
+  if (replacement == 0) return;
+  bool all_withdrawn = true;
+  for (int k = 0; k < replacement; ++k) {
+    const int64_t entry = attempted_entry(parts_.plan, bucket, planned, k);
+    all_withdrawn &= bucket.is_withdrawn(entry) ||
+                     batches_->withdrawals().holds(bucket.source, bucket.entries[entry]);
+  }
+  ++(all_withdrawn ? record.withdrawn : record.replaced);
+}
+
 // One line per optimiser step: the samples that were trained on, replacements resolved, in the
 // plan's order.
 void Trainer::log_consumption(const StepBatches& step, const Totals& totals) {
@@ -220,19 +301,19 @@ void Trainer::log_consumption(const StepBatches& step, const Totals& totals) {
   int64_t place = 0;
   for (const Draw& draw : step.plan.draws) {
     const BucketPlan& bucket = segment().buckets[draw.bucket];
-    const Bucket& order = parts_.plan.buckets[bucket.index];
     const OpenSource& source = parts_.sources[bucket.source];
-    nlohmann::json ids = nlohmann::json::array();
+    nlohmann::json ids = nlohmann::json::array(), replaced = nlohmann::json::array();
     for (const PlannedSample& planned : draw.samples) {
       const auto k = static_cast<int64_t>(replacements[place++]);
-      const int64_t entry =
-          k == 0 ? planned.entry : order.replacement(parts_.plan.seed, planned.ordinal, k);
+      if (k > 0) replaced.push_back({ids.size(), k});
+      const int64_t entry = attempted_entry(parts_.plan, bucket, planned, k);
       ids.push_back(source.data.sample(bucket.entries[entry]).id);
     }
     draws.push_back({{"slot", draw.slot},
                      {"bucket", bucket.name},
                      {"first", draw.samples.front().ordinal},
                      {"ids", ids}});
+    if (!replaced.empty()) draws.back()["replaced"] = std::move(replaced);
   }
   consumption_->append({{"step", finished_steps_ + 1},
                         {"segment", step.plan.segment},
@@ -254,6 +335,7 @@ void Trainer::after_step(const StepRecord& record) {
         " steps in a row were not finite. Lower optim.lr or go back to an earlier checkpoint"));
   }
   refuse_broken_sources(record);
+  if (parts_.config.rights.recheck.is_due(finished_steps_)) recheck_rights();
   const RunConfig& run = parts_.config.run;
   if (run.validate.is_due(finished_steps_)) validate();
   if (run.sample.is_due(finished_steps_)) draw_samples();
@@ -261,9 +343,11 @@ void Trainer::after_step(const StepRecord& record) {
   if (run.save.is_due(finished_steps_)) save();
   // Tests of recovery: the process ends as if the machine had.
   if (run.inject == text("kill@", finished_steps_)) std::raise(SIGKILL);
+  // The same as a signal from outside: the run ends with the next step.
+  if (run.inject == text("stop@", finished_steps_)) std::raise(SIGTERM);
   // And of agreement: one process's weights leave the others'.
-  if (run.inject == text("drift@", finished_steps_) && parts_.world.rank() == 1) {
-    parts_.weights.all().front().second.detach().add_(1e-3);
+  if (run.inject == text("drift@", finished_steps_)) {
+    if (parts_.world.rank() == 1) parts_.weights.owned().front().second.detach().add_(1e-3);
     last_weights_norm_ = parts_.weights.parameter_norm();
   }
 }
@@ -283,6 +367,8 @@ void Trainer::end_stage() {
   if (run.evaluate.kind == Every::Kind::stage) evaluate();
   position_ = {position_.segment + 1, 0};
   if (run.save.kind == Every::Kind::stage) save();
+  const bool is_over = position_.segment == static_cast<int>(parts_.plan.segments.size());
+  if (!is_over && parts_.config.rights.recheck.kind == Every::Kind::stage) recheck_rights();
 }
 
 // While body runs the model holds the averaged weights, where there are any.
@@ -296,11 +382,16 @@ void Trainer::with_average(const std::function<void()>& body) {
   parts_.weights.gather();
 }
 
+std::function<void()> Trainer::forwards_made() const {
+  return [this] { parts_.weights.finish_forwards(); };
+}
+
 void Trainer::validate() {
   with_average([&] {
-    progress_->validation(finished_steps_, segment().stage_name,
-                          validation_.measure(stage(), *objective_, network(widest_group()),
-                                              device_, widest_group()));
+    progress_->validation(
+        finished_steps_, segment().stage_name,
+        validation_.measure(stage(), *objective_, network(widest_group()), device_, widest_group(),
+                            batches_->withdrawals(), forwards_made()));
   });
 }
 
@@ -310,14 +401,15 @@ void Trainer::draw_samples() {
   with_average([&] {
     progress_->preview(finished_steps_, preview_.draw(stage(), network(widest_group()), device_,
                                                       folder, widest_group()));
+    parts_.weights.finish_forwards();
   });
 }
 
 void Trainer::evaluate() {
   with_average([&] {
-    progress_->accuracy(
-        finished_steps_, segment().stage_name,
-        preview_.evaluate(stage(), network(widest_group()), device_, widest_group()));
+    progress_->accuracy(finished_steps_, segment().stage_name,
+                        preview_.evaluate(stage(), network(widest_group()), device_, widest_group(),
+                                          forwards_made()));
   });
 }
 
@@ -369,56 +461,83 @@ EmbeddingTotals Trainer::embedding_totals() const {
   return {cache.hits, cache.misses, batches_->stats().worked_seconds};
 }
 
+// What this process holds of the weights that a checkpoint keeps.
+NamedTensors Trainer::held_weights() const {
+  std::set<std::string> kept;
+  for (const auto& [name, tensor] : parts_.model.trainable()) kept.insert(name);
+  NamedTensors held = parts_.weights.held();
+  std::erase_if(held, [&](const auto& weight) { return !kept.contains(weight.first); });
+  return held;
+}
+
 void Trainer::save() {
   if (saved_steps_ == finished_steps_) return;
   saved_steps_ = finished_steps_;
+  const NamedTensors model = parts_.weights.collect(held_weights());
   const NamedTensors optimizer = parts_.weights.collect(parts_.optimizer.state());
   const NamedTensors average = parts_.weights.collect(parts_.optimizer.average());
   if (parts_.world.rank() != 0) return;
   consumption_->sync();
-  const RunState state{.position = position_,
-                       .finished_steps = finished_steps_,
-                       .running_digest = running_digest_,
-                       .consumption_head = consumption_->head(),
-                       .embedding = embedding_key(parts_.embedder),
-                       .threads = at::get_num_threads(),
-                       .world = parts_.world.size()};
+  RunState state{
+      .position = position_,
+      .finished_steps = finished_steps_,
+      .running_digest = running_digest_,
+      .consumption = {parts_.config.run.name, consumption_->next_seq() - 1, consumption_->head()},
+      .public_key = {},
+      .signature = {},
+      .embedding = embedding_key(parts_.embedder),
+      .threads = at::get_num_threads(),
+      .world = parts_.world.size(),
+      .sums = parts_.weights.order_of_sums()};
+  if (key_) {
+    state.public_key = key_->public_key();
+    state.signature = key_->sign(state.consumption);
+  }
   CheckpointContents contents;
-  contents.tensors["model"] = parts_.model.trainable();
+  contents.tensors["model"] = model;
   contents.tensors["optimizer"] = optimizer;
   if (!average.empty()) contents.tensors["ema"] = average;
   contents.state = to_json(state, parts_.config, parts_.plan);
+  if (parts_.started.contains("origins")) contents.state["origins"] = parts_.started["origins"];
   contents.state["architecture"] = diffusers_config(parts_.model.config());
   if (!parts_.base_fingerprint.empty()) contents.state["base"] = parts_.base_fingerprint;
-  checkpoints_->save_async(finished_steps_, contents);
+  checkpoints_->save_async(finished_steps_, std::move(contents));
+}
+
+// One process reads every byte; all take its word, and read what they hold themselves.
+std::string Trainer::newest_checkpoint() const {
+  LatestCheckpoint latest;
+  if (parts_.world.rank() == 0) latest = latest_checkpoint(parts_.run_folder);
+  for (const std::string& note : latest.notes) warn("{}", note);
+  return told_by(0, latest.folder.value_or(""), parts_.world);
 }
 
 bool Trainer::resume_if_possible() {
-  const LatestCheckpoint latest = latest_checkpoint(parts_.run_folder);
-  if (parts_.world.rank() == 0) {
-    for (const std::string& note : latest.notes) warn("{}", note);
-  }
-  if (!latest.folder) return false;
-  const CheckpointContents loaded = load_checkpoint(*latest.folder);
+  const std::string folder = newest_checkpoint();
+  if (folder.empty()) return false;
+  const CheckpointFiles saved = open_checkpoint(folder);
   const RunState state =
-      compatible_state(loaded.state, parts_.config, parts_.plan, embedding_key(parts_.embedder));
-  if (loaded.state.value("base", "") != parts_.base_fingerprint) {
+      compatible_state(saved.state, parts_.config, parts_.plan, embedding_key(parts_.embedder));
+  if (saved.state.value("base", "") != parts_.base_fingerprint) {
     throw ConfigError(text("the weights in ", parts_.config.model.import,
                            " are not those beside which this run's adapters were trained. Put "
                            "them back, or start anew with --fresh or another run.name"));
   }
-  copy_by_name(parts_.model.trainable(), loaded.tensors.at("model"));
-  parts_.optimizer.load_state(loaded.tensors.at("optimizer"));
-  if (!parts_.optimizer.average().empty()) parts_.optimizer.load_average(loaded.tensors.at("ema"));
+  saved.read("model", held_weights());
+  saved.read("optimizer", parts_.optimizer.state());
+  if (!parts_.optimizer.average().empty()) saved.read("ema", parts_.optimizer.average());
   position_ = state.position;
   finished_steps_ = saved_steps_ = state.finished_steps;
-  consumption_head_ = state.consumption_head;
+  consumption_head_ = state.consumption.head;
   running_digest_ = state.running_digest;
   if (state.threads != at::get_num_threads() || state.world != parts_.world.size()) {
     info(
         "resuming on {} processes x {} threads after {} x {}: the same samples in the same order, "
         "but not the same bits",
         parts_.world.size(), at::get_num_threads(), state.world, state.threads);
+  } else if (state.sums != parts_.weights.order_of_sums()) {
+    info("gradients were added {}, now {}: the same samples, but not the same bits", state.sums,
+         parts_.weights.order_of_sums());
   }
   info("resumed from step {}", finished_steps_);
   return true;

@@ -7,6 +7,8 @@
 #include <optional>
 #include <string>
 
+#include <nlohmann/json.hpp>
+
 #include "attention/slot_groups.h"
 #include "batch/batch_builder.h"
 #include "checkpoint/checkpoint_store.h"
@@ -17,6 +19,8 @@
 #include "optim/optimizer.h"
 #include "pendulum/plan.h"
 #include "rights/consumption_log.h"
+#include "rights/deny_list.h"
+#include "rights/signature.h"
 #include "shard/sharded_parameters.h"
 #include "train/preview.h"
 #include "train/progress.h"
@@ -36,10 +40,11 @@ struct TrainerParts {
   const SlotGroups& groups;
   const VideoTransformer& model;
   const std::string& base_fingerprint;  // of the weights beside which adapters train; else empty
-  ShardedParameters& weights;  // the model's trained parameters, whose updates are dealt out
-  Optimizer& optimizer;        // of those that this rank updates
-  double peak_flops;           // of one process's device, per second; 0: not known
+  ShardedParameters& weights;           // the model's parameters, dealt out as configured
+  Optimizer& optimizer;                 // of those that this rank updates
+  double peak_flops;                    // of one process's device, per second; 0: not known
   std::string run_folder;
+  nlohmann::json started;  // what the consumption log's start and resume events say beside the plan
   const std::atomic<int>& stop_signal;  // not 0: a signal asked for the end
 };
 
@@ -68,20 +73,28 @@ class Trainer {
   struct Totals;
 
   void begin();
+  void open_log();
+  void recheck_rights();
   StepRecord step();
   void agree(const StepBatches& step);
+  void pass(bool has_batch, bool is_last, Totals& totals);
   void accumulate(const Batch& batch, Totals& totals);
   void reduce(Totals& totals);
   StepRecord summarise(const StepBatches& step, const Totals& totals) const;
+  void count_replacement(const BucketPlan& bucket, const PlannedSample& planned, int replacement,
+                         StepRecord& record) const;
   void log_consumption(const StepBatches& step, const Totals& totals);
   void refuse_broken_sources(const StepRecord& record);
   void after_step(const StepRecord& record);
   void end_stage();
   void with_average(const std::function<void()>& body);
+  std::function<void()> forwards_made() const;
   void validate();
   void draw_samples();
   void evaluate();
+  NamedTensors held_weights() const;
   void save();
+  std::string newest_checkpoint() const;
   void finish();
 
   Network network(SequenceGroup& group) const;
@@ -109,6 +122,8 @@ class Trainer {
   std::optional<FlowMatching> objective_;         // the current stage's
   std::unique_ptr<CheckpointStore> checkpoints_;  // rank 0
   std::unique_ptr<ConsumptionLog> consumption_;   // rank 0
+  std::optional<SigningKey> key_;                 // rank 0, where rights.key names one
+  std::optional<DenyList> denied_;                // as last read
   std::unique_ptr<Progress> progress_;
   Validation validation_;
   Preview preview_;

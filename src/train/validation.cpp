@@ -29,31 +29,35 @@ double overall(const ValidationLoss& loss) {
   return count == 0 ? std::numeric_limits<double>::quiet_NaN() : sum / count;
 }
 
-Validation::Validation(const Config& config, const Sources& sources, const Embedder& embedder,
-                       Communicator& world)
-    : config_(config), sources_(sources), embedder_(embedder), world_(world) {}
+Validation::Validation(const Config& config, const Geometry& geometry, const Sources& sources,
+                       const Embedder& embedder, Communicator& world)
+    : config_(config), geometry_(geometry), sources_(sources), embedder_(embedder), world_(world) {}
 
 ValidationLoss Validation::measure(const StageConfig& stage, const FlowMatching& objective,
                                    const Network& network, at::Device device,
-                                   const SequenceGroup& group) const {
+                                   const SequenceGroup& group, const Withdrawals& withdrawals,
+                                   const std::function<void()>& forwards_made) const {
   const at::NoGradGuard no_grad;
   const int num_times = std::size(kValidationTimes);
-  ValidationLoss loss;
+  std::map<std::string, at::Tensor> sums_by_source;
   for (const auto& [name, weight] : stage.sources) {
     const OpenSource& source = sources_[name];
     const int64_t limit =
         std::min<int64_t>(source.validation.size(), config_.sources.at(name).validation);
     // One row per time: sum of losses and number of samples. Samples of one shape share a batch.
     at::Tensor sums = at::zeros({num_times, 2}, at::kDouble);
-    std::map<int, std::vector<int64_t>> by_frames;
+    const StageConfig seen = stage.seen_by(name);
+    const StageBuckets buckets(seen, geometry_);
+    std::map<Shape, std::vector<int64_t>> by_shape;
     const int width = group.width();
     for (int64_t i = world_.rank() / width; i < limit; i += world_.size() / width) {
       const int64_t sample = source.validation[i];
-      by_frames[clip_frames(source.data.sample(sample), stage.shape.frames, stage.fps)].push_back(
-          sample);
+      if (withdrawals.holds(name, sample)) continue;
+      const Shape shape = buckets.choose(shape_of(source.data.facts(sample), seen)).shape;
+      if (shape.frames > 0) by_shape[shape].push_back(sample);
     }
-    for (const auto& [frames, samples] : by_frames) {
-      const ClipRequest request{frames, stage.fps, stage.shape.height, stage.shape.width};
+    for (const auto& [shape, samples] : by_shape) {
+      const ClipRequest request{shape.frames, stage.fps, shape.height, shape.width};
       for (size_t begin = 0; begin < samples.size(); begin += kBatch) {
         std::vector<at::Tensor> latents, text;
         std::vector<SampleKey> keys;
@@ -78,6 +82,11 @@ ValidationLoss Validation::measure(const StageConfig& stage, const FlowMatching&
         }
       }
     }
+    sums_by_source[name] = sums;
+  }
+  forwards_made();
+  ValidationLoss loss;
+  for (auto& [name, sums] : sums_by_source) {
     world_.all_reduce(sums, Reduce::sum).wait();
     std::vector<double> means;
     for (int t = 0; t < num_times; ++t)

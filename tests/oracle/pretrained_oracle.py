@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 COMMON = dict(patch_size=(1, 2, 2), num_attention_heads=1, attention_head_dim=128, out_channels=3, text_dim=10, freq_dim=16,
               ffn_dim=48, num_layers=2)
 MODELS = {"text": dict(in_channels=3),
-          "image": dict(in_channels=10, image_dim=6, added_kv_proj_dim=128, pos_embed_seq_len=4)}
+          "image": dict(in_channels=10, image_dim=6, added_kv_proj_dim=128)}
 
 with tempfile.TemporaryDirectory() as folder:
     subprocess.run([sys.argv[1], "--write", folder], check=True)

@@ -46,7 +46,13 @@ class Adapters(unittest.TestCase):
         self.program.train(*LORA, "--set", "mesh.zero=1", "--set", "model.activation_checkpointing=full", name="dealt",
                            processes=2)
         want, found = self.program.metrics("two"), self.program.metrics("dealt")
-        self.assertEqual([found[s]["loss"] for s in sorted(found)], [want[s]["loss"] for s in sorted(want)])
+        losses = lambda metrics: [metrics[s]["loss"] for s in sorted(metrics)]
+        self.assertEqual(losses(found), losses(want))
+        # The frozen weights are dealt as well at level 3; levels 2 and 3 add in the same order.
+        for level in (2, 3):
+            self.program.train(*LORA, "--set", f"mesh.zero={level}", name=f"level{level}", processes=2)
+            self.same(f"level{level}", bits=False)
+        self.assertEqual(losses(self.program.metrics("level3")), losses(self.program.metrics("level2")))
 
     def test_checkpoints_hold_the_adapters_alone(self):
         [checkpoint, *_] = sorted((self.program.dir / "runs/whole/checkpoints").glob("step-*"))

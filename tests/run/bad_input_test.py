@@ -55,6 +55,47 @@ class BadInput(unittest.TestCase):
     def test_unknown_source_in_a_stage(self):
         self.refused("plan", self.changed("sources: {stills: 1}", "sources: {still: 1}"), says=["still", "stills"])
 
+    def test_weights_that_cannot_be(self):
+        low = "sources: {clips: .7, stills: .3}"
+        self.refused("plan", self.changed(low, "sources: {clips: -.7, stills: .3}"),
+                     says=["changed.yaml:17", "stages.low-res.sources.clips", "at least 0", "-.7"])
+        self.refused("plan", self.changed(low, "sources: {clips: 0, stills: 0}"),
+                     says=["changed.yaml:17", "stages.low-res.sources", "every weight is 0"])
+        self.refused("plan", self.changed(low, "sources: {clip: .7, stills: .3}"),
+                     says=["changed.yaml:17", "stages.low-res.sources.clip", "no such source", '"clips"'])
+
+    def test_widths_and_shapes_that_cannot_be(self):
+        batch = "batch: {clips: 2, stills: 4}"
+        self.refused("plan", self.changed(batch, batch + ", width: {clips: 3}"),
+                     says=["changed.yaml:17", "stages.low-res.width.clips", "divisor of mesh.slot", "3"])
+        self.refused("plan", self.changed(batch, batch + ", shapes: {stills: 1x33x32}"),
+                     says=["changed.yaml:17", "stages.low-res.shapes.stills", "33x32"])
+        self.refused("plan", self.changed(batch, batch + ", shapes: {stills: 32x32}"),
+                     says=["changed.yaml:17", "stages.low-res.shapes.stills", "33x256x256"])
+        self.refused("plan", self.changed(batch, batch + ", shapes: {still: 1x32x32}"),
+                     says=["changed.yaml:17", "not a source of this stage", '"stills"'])
+
+    def test_a_sample_that_no_device_holds(self):
+        self.refused("plan", self.changed("mesh: {slots: 4", "mesh: {device_memory_gb: 0.0001, slots: 4"),
+                     says=["changed.yaml:16", "stages.image.sources.stills", "does not fit", "mesh.device_memory_gb"])
+
+    def test_a_world_that_cannot_hold_the_widest_bucket(self):
+        path = self.changed("mesh: {slots: 4", "mesh: {slot: 2, device_memory_gb: 0.0001, slots: 4")
+        widths = ["--set", "stages.image.width={stills: 2}"]
+        for stage in ("low-res", "mid-res", "high-res"):
+            widths += ["--set", f"stages.{stage}.width={{clips: 2, stills: 2}}"]
+        self.refused("train", path, "--set", "run.name=narrow", *widths,
+                     says=["changed.yaml:4", "mesh.slot", "1 process,", "bucket stills/1x32x32", "multiple of 2"])
+        done = self.program.run("train", path, "--set", "run.name=wide", *widths, processes=5, expect=2)
+        self.assertIn("changed.yaml:4", done.stderr)
+        self.assertIn("5 processes do not fit", done.stderr)
+
+    def test_calibrations_that_do_not_belong(self):
+        plan = lambda: self.changed("mesh: {slots: 4", f"mesh: {{calibration: {self.program.dir}/costs.json, slots: 4")
+        self.refused("plan", plan(), says=["changed.yaml:4", "mesh.calibration", "cannot be read", "--calibrate"])
+        (self.program.dir / "costs.json").write_text('{"format": 1, "model": {"width": 4096}}')
+        self.refused("plan", plan(), says=["changed.yaml:4", "costs.json is not a calibration"])
+
     def test_licence_that_is_not_allowed(self):
         self.refused("train", self.changed("[CC0-1.0]", "[CC-BY-4.0]"), says=["sources.", "CC0-1.0"])
 

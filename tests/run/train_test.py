@@ -56,7 +56,8 @@ class Train(unittest.TestCase):
         self.same("killed")
         chain = self.program.consumption("killed")
         self.assertEqual([line["seq"] for line in chain], list(range(len(chain))))
-        self.assertEqual(sum(line.get("event") == "resume" for line in chain), 2)
+        # The save of step 3 may still be under way when step 5 kills; that of step 6 waits for it.
+        self.assertIn(sum(line.get("event") == "resume" for line in chain), (1, 2))
 
     def test_a_run_killed_at_the_end_of_a_stage_goes_on_to_the_bit(self):
         often = ["--set", "run.save=every 2 steps"]
@@ -107,6 +108,69 @@ class Train(unittest.TestCase):
             self.assertLessEqual(abs(moved[step]["loss"] - want[step]["loss"]), 1e-4 * want[step]["loss"], f"step {step}")
         validation = lambda name: [r["validation_loss"] for r in self.program.records(name) if "validation_loss" in r]
         self.assertEqual(validation("zero2"), validation("muon2"))
+
+    def test_gradients_and_weights_are_dealt(self):
+        # Two draws on each of two processes: levels 2 and 3 add over processes first, then over passes. Validation, clips and
+        # evaluation call the network a different number of times on each process.
+        level = lambda n: ["--set", f"mesh.zero={n}", "--set", "run.evaluate=every stage"]
+        self.program.train("--set", "run.evaluate=every stage", name="level0", processes=2)
+        self.program.train(*level(2), name="level2", processes=2)
+        self.program.train(*level(3), name="level3", processes=2)
+        want, two, three = (self.program.metrics(name) for name in ("level0", "level2", "level3"))
+        for step in want:
+            for key in ("digest", "loss", "gradient_norm"):
+                self.assertEqual(three[step][key], two[step][key], f"step {step}")
+            self.assertEqual(two[step]["digest"], want[step]["digest"])
+            self.assertLessEqual(abs(two[step]["loss"] - want[step]["loss"]), 1e-4 * want[step]["loss"], f"step {step}")
+        measured = lambda name: [{k: v for k, v in r.items() if k in ("validation_loss", "colour", "clips")}
+                                 for r in self.program.records(name) if "digest" not in r]
+        self.assertEqual(measured("level3"), measured("level2"))
+
+    def test_dealt_weights_move_between_numbers_of_processes_and_levels(self):
+        moves = [("image", 4, 3), ("low-res", 2, 3), ("mid-res", 1, 3), ("high-res", 4, 2)]
+        for stage, processes, level in moves:
+            done = self.program.train("--set", f"mesh.zero={level}", "--stage", stage, name="levels", processes=processes)
+        self.assertIn("not the same bits", done.stderr + done.stdout)
+        self.same("levels", bits=False)
+        for step, want in self.whole.items():
+            got = self.program.metrics("levels")[step]["loss"]
+            self.assertLessEqual(abs(got - want["loss"]), 1e-4 * abs(want["loss"]), f"step {step}")
+        # To another level on as many processes: what changes is said; a level that adds alike goes on to the bit.
+        self.program.train("--set", "mesh.zero=3", "--stage", "low-res", name="level", processes=2)
+        done = self.program.train("--set", "mesh.zero=2", "--stage", "mid-res", name="level", processes=2)
+        self.assertNotIn("not the same bits", done.stderr + done.stdout)
+        done = self.program.train(name="level", processes=2)
+        self.assertIn("gradients were added over processes in every pass, now over passes, then processes",
+                      done.stderr + done.stdout)
+        self.program.train("--set", "mesh.zero=2", "--stage", "mid-res", name="straight", processes=2)
+        found, want = self.program.metrics("level"), self.program.metrics("straight")
+        for step in want:
+            self.assertEqual(found[step]["loss"], want[step]["loss"], f"step {step}")
+        self.program.run("export", "runs/level", "dealt")
+        self.program.run("sample", "dealt", "--out", "drawn-dealt")
+
+    def test_dealt_weights_serve_shared_samples(self):
+        # Passes of two and of four processes beside processes that have none.
+        shared = ["--set", "mesh.slot=4", "--set", "mesh.slots=2", "--set", "stages.low-res.width.clips=2",
+                  "--set", "stages.mid-res.width.clips=4", "--stage", "mid-res"]
+        inside = [*shared, "--set", "mesh.zero_within=slot"]
+        self.program.train(*shared, "--set", "mesh.zero=2", name="wide2", processes=4)
+        self.program.train(*shared, "--set", "mesh.zero=3", "--set", "model.activation_checkpointing=selective",
+                           "--set", "model.offload=block-inputs", name="wide3", processes=4)
+        self.program.train(*inside, "--set", "mesh.zero=2", name="slots2", processes=8)
+        self.program.train(*inside, "--set", "mesh.zero=3", name="slots3", processes=8)
+        for name, other in (("wide3", "wide2"), ("slots3", "slots2")):
+            found, want = self.program.metrics(name), self.program.metrics(other)
+            self.assertEqual(sorted(found), sorted(want))
+            for step in want:
+                for key in ("digest", "loss", "gradient_norm"):
+                    self.assertEqual(found[step][key], want[step][key], f"{name}, step {step}")
+
+    def test_dealt_weights_that_differ_between_slots_end_the_run(self):
+        done = self.program.train("--set", "run.inject=drift@3", "--set", "mesh.slot=2", "--set", "mesh.slots=2", "--set",
+                                  "mesh.zero=3", "--set", "mesh.zero_within=slot", "--stage", "image", name="drift-slots",
+                                  processes=4, expect=1)
+        self.assertIn("step 3: the processes hold different weights", done.stdout + done.stderr)
 
     def test_updates_are_dealt_inside_slots(self):
         slots = ["--set", "mesh.slot=2", "--set", "mesh.slots=2", "--stage", "image"]
