@@ -35,19 +35,6 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// What rank 0 has, on all ranks.
-std::string broadcast_text(std::string words, Communicator& world) {
-  at::Tensor length = at::full({1}, static_cast<int64_t>(words.size()), at::kLong);
-  world.broadcast(length, 0).wait();
-  words.resize(static_cast<size_t>(length.item<int64_t>()));
-  if (words.empty()) return words;
-  at::Tensor bytes = at::empty({length.item<int64_t>()}, at::kByte);
-  std::copy(words.begin(), words.end(), bytes.data_ptr<uint8_t>());
-  world.broadcast(bytes, 0).wait();
-  const uint8_t* first = bytes.const_data_ptr<uint8_t>();
-  return {first, first + words.size()};
-}
-
 }  // namespace
 
 // What one optimiser step sums over its batches, by the samples' places in the plan's order.
@@ -120,7 +107,7 @@ void Trainer::open_log() {
 void Trainer::recheck_rights() {
   std::string content;
   if (parts_.world.rank() == 0) content = DenyList::read(parts_.config.rights.deny).canonical();
-  content = broadcast_text(content, parts_.world);
+  content = told_by(0, content, parts_.world);
   DenyList denied = DenyList::parse(content, "rights.deny");
   if (denied_ && denied == *denied_) return;
   const bool is_first_time = !denied_;
