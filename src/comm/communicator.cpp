@@ -16,8 +16,7 @@ namespace {
 void check_tensor(const at::Tensor& tensor) {
   constexpr std::array kTypes{at::kFloat, at::kDouble, at::kBFloat16,
                               at::kLong,  at::kInt,    at::kByte};
-  check(tensor.defined() && tensor.is_contiguous(), "a contiguous tensor in a collective call, ",
-        tensor.sizes(), " of strides ", tensor.strides());
+  check(tensor.defined() && tensor.is_contiguous(), "a contiguous tensor in a collective call");
   check(std::find(kTypes.begin(), kTypes.end(), tensor.scalar_type()) != kTypes.end(),
         "a type that collective calls carry: ", c10::toString(tensor.scalar_type()));
 }
