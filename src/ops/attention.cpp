@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "kernels/attention.h"
 #include "ops/attention_cuda.h"
+#include "ops/attention_views.h"
 #include "ops/launch.h"
 #include "ops/merge_attention.h"
 
@@ -19,9 +20,6 @@ namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-// ATen's kernels want (B, H, N, d) and take it strided: swapping two dimensions copies nothing.
-at::Tensor heads_first(const at::Tensor& x) { return x.transpose(1, 2); }
 
 // Up to here a head's scores fit into the cache and our kernels are faster than ATen's, by a third
 // at 16 to 64 keys.
@@ -35,20 +33,6 @@ bool has_own_kernel(const at::Tensor& query, const at::Tensor& key) {
 // The tensor itself where its heads lie side by side, as slices of a projection do; else a copy.
 at::Tensor with_dense_heads(const at::Tensor& x) {
   return x.stride(3) == 1 && x.stride(2) == x.size(3) ? x : x.contiguous();
-}
-
-template <class T, class Element = std::remove_const_t<T>>
-kernels::TokensView<T> view_of(const at::Tensor& x) {
-  return {pointer<Element>(x), x.stride(0), x.stride(1)};
-}
-
-kernels::AttentionSizes sizes_of(const at::Tensor& query, const at::Tensor& key) {
-  return {.batch = query.size(0),
-          .queries = query.size(1),
-          .keys = key.size(1),
-          .heads = query.size(2),
-          .head_dim = query.size(3),
-          .scale = 1 / std::sqrt(static_cast<double>(query.size(3)))};
 }
 
 // Calls f(scratch, begin, end) for ranges of heads, each thread with a scratch of its own.

@@ -15,12 +15,11 @@
 #include "core/log.h"
 #include "kernels/attention.h"
 #include "kernels/cudnn_attention.h"
+#include "ops/attention_views.h"
 #include "ops/launch.h"
 
 namespace pendulum {
 namespace {
-
-at::Tensor heads_first(const at::Tensor& x) { return x.transpose(1, 2); }
 
 // Softmax written down, for fp32 and fp64: what tests compare with, and small models in fp32.
 AttentionOutput plain_forward(const at::Tensor& query, const at::Tensor& key,
@@ -107,20 +106,6 @@ at::Tensor for_cudnn(const at::Tensor& x) {
   padded.narrow(1, 0, x.size(1)).copy_(x);
   padded.narrow(1, x.size(1), tokens - x.size(1)).zero_();
   return padded;
-}
-
-template <class T, class Element = std::remove_const_t<T>>
-kernels::TokensView<T> view_of(const at::Tensor& x) {
-  return {pointer<Element>(x), x.stride(0), x.stride(1)};
-}
-
-kernels::AttentionSizes sizes_of(const at::Tensor& query, const at::Tensor& key) {
-  return {.batch = query.size(0),
-          .queries = query.size(1),
-          .keys = key.size(1),
-          .heads = query.size(2),
-          .head_dim = query.size(3),
-          .scale = 1 / std::sqrt(static_cast<double>(query.size(3)))};
 }
 
 // How many tokens of each sample are real; undefined where all are.
