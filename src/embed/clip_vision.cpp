@@ -112,15 +112,7 @@ ClipVision::ClipVision(const std::string& path) : tensors_(open_tensors(path)) {
 }
 
 const std::vector<int64_t>& ClipVision::shape_of(const std::string& name, size_t dimensions) const {
-  const std::string theirs = prefix_ + name;
-  if (!tensors_.contains(theirs))
-    throw DataError(text(tensors_.path(), ": the tensor ", theirs, " is missing"));
-  const std::vector<int64_t>& shape = tensors_.info(theirs).shape;
-  if (shape.size() != dimensions) {
-    throw DataError(text(tensors_.path(), ": ", theirs, " has ", shape.size(),
-                         " dimensions, expected ", dimensions));
-  }
-  return shape;
+  return tensors_.shape(prefix_ + name, dimensions);
 }
 
 ClipVisionConfig ClipVision::config_from_shapes() const {

@@ -142,15 +142,7 @@ Umt5Weights Umt5Weights::open(const std::string& path) {
 
 const std::vector<int64_t>& Umt5Weights::shape_of(const std::string& name,
                                                   size_t dimensions) const {
-  const std::string theirs = name_in_file(name);
-  if (!tensors_.contains(theirs))
-    throw DataError(text(tensors_.path(), ": the tensor ", theirs, " is missing"));
-  const std::vector<int64_t>& shape = tensors_.info(theirs).shape;
-  if (shape.size() != dimensions) {
-    throw DataError(text(tensors_.path(), ": ", theirs, " has ", shape.size(),
-                         " dimensions, expected ", dimensions));
-  }
-  return shape;
+  return tensors_.shape(name_in_file(name), dimensions);
 }
 
 Umt5Config Umt5Weights::config_from_shapes() const {

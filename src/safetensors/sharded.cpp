@@ -95,6 +95,17 @@ std::vector<std::string> ShardedSafetensors::paths() const {
   return paths;
 }
 
+const std::vector<int64_t>& ShardedSafetensors::shape(const std::string& name,
+                                                      size_t dimensions) const {
+  if (!contains(name)) throw DataError(text(path_, ": the tensor ", name, " is missing"));
+  const std::vector<int64_t>& shape = info(name).shape;
+  if (shape.size() != dimensions) {
+    throw DataError(
+        text(path_, ": ", name, " has ", shape.size(), " dimensions, expected ", dimensions));
+  }
+  return shape;
+}
+
 const SafetensorsFile& ShardedSafetensors::file(const std::string& name) const {
   const auto found = file_of_.find(name);
   if (found == file_of_.end()) throw DataError(text(path_, " has no tensor '", name, "'"));

@@ -20,6 +20,8 @@ class ShardedSafetensors {
   std::vector<std::string> names() const;  // sorted
   bool contains(const std::string& name) const { return file_of_.contains(name); }
   const TensorInfo& info(const std::string& name) const { return file(name).info(name); }
+  // DataError where the tensor is missing or has another number of dimensions.
+  const std::vector<int64_t>& shape(const std::string& name, size_t dimensions) const;
   at::Tensor load(const std::string& name) const { return file(name).load(name); }
   at::Tensor map(const std::string& name) const { return file(name).map(name); }
   const std::string& path() const { return path_; }
