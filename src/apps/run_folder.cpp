@@ -6,10 +6,12 @@
 
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/checkpoint_store.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/publish.h"
 #include "pendulum/report.h"
+#include "shard/collect.h"
 
 namespace pendulum {
 namespace fs = std::filesystem;
@@ -23,6 +25,14 @@ void move_aside(const std::string& path) {
     info("the earlier run is now in {}", aside);
     return;
   }
+}
+
+// One process reads them; all take its word, and later read what they hold themselves.
+std::string newest_checkpoint(const std::string& path, Communicator& world) {
+  LatestCheckpoint latest;
+  if (world.rank() == 0) latest = latest_checkpoint(path);
+  for (const std::string& note : latest.notes) warn("{}", note);
+  return told_by(0, latest.folder.value_or(""), world);
 }
 
 }  // namespace
@@ -45,6 +55,7 @@ RunFolder::RunFolder(const Config& config, Communicator& world, bool fresh, bool
     if (!fs::exists(frozen)) publish_text(frozen, print(freeze_rights(config.rights, utc_today())));
   }
   world.barrier();
+  checkpoint_ = newest_checkpoint(path_, world);
   rights_ = read_frozen_rights(path_ + "/" + kRightsFile);
 }
 

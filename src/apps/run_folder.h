@@ -21,13 +21,14 @@ class RunFolder {
   const std::string& path() const { return path_; }
   // The day and the deny-list that this run began with: of rights.json, which a first start writes.
   const FrozenRights& rights() const { return rights_; }
-  bool is_first() const { return is_first_; }  // rank 0
+  // The newest complete checkpoint, of which one process has read every byte; empty: none.
+  const std::string& checkpoint() const { return checkpoint_; }
 
   // Writes config.yaml, plan.json and refused.jsonl, and prints the plan. Rank 0.
   void describe(const Config& config, const Plan& plan, const Sources& sources) const;
 
  private:
-  std::string path_;
+  std::string path_, checkpoint_;
   FrozenRights rights_;
   bool is_first_;
 };

@@ -2,29 +2,23 @@
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
-#include <filesystem>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
 #include "apps/embedding_parts.h"
 #include "apps/machine.h"
 #include "apps/run_folder.h"
+#include "apps/run_origins.h"
+#include "apps/run_plan.h"
 #include "apps/start_model.h"
 #include "attention/slot_groups.h"
 #include "batch/batch_builder.h"
 #include "batch/sources.h"
-#include "checkpoint/checkpoint_store.h"
-#include "checkpoint/manifest.h"
-#include "core/hash.h"
 #include "core/log.h"
 #include "optim/optimizer.h"
 #include "pendulum/plan.h"
-#include "provenance/evidence.h"
-#include "rights/origin.h"
 #include "shard/sharded_parameters.h"
 #include "train/parity_check.h"
-#include "train/run_state.h"
 #include "train/trainer.h"
 
 namespace pendulum {
@@ -51,74 +45,17 @@ Sharding sharding(const MeshConfig& mesh, const Placement& placement, const Comm
   return {mesh.zero, ranks, model.first_trained_block()};
 }
 
-// The plan of a run that begins, or of one that goes on: then what it has walked stays, whatever
-// has changed since.
-Plan plan_run(const Config& config, const std::vector<SourceCatalogue>& catalogues,
-              const Geometry& shapes, const RunFolder& folder, const Embedder& embedder) {
-  const LatestCheckpoint latest = latest_checkpoint(folder.path());
-  if (!latest.folder) return make_plan(config, catalogues, shapes);
-  const nlohmann::json state = read_checkpoint_manifest(*latest.folder).state;
-  const Plan saved = plan_from_manifest(state.at("plan"));
-  const auto finished = state.at("finished_steps").get<int64_t>();
-  Plan plan = continue_plan(saved, finished, config, catalogues, shapes);
-  // Before anything in the run's folder is overwritten.
-  compatible_state(state, config, plan, embedding_key(embedder));
-  if (plan.changes.size() > saved.changes.size() && folder.is_first()) {
-    warn("the plan changes after step {}: a new segment begins", finished);
-    for (const std::string& what : plan.changes.back().what) warn("  {}", what);
-  }
-  return plan;
-}
-
-void warn_of_origins(const std::vector<Origin>& origins) {
-  for (const Origin& origin : origins) {
-    if (!origin.is_own && !origin.is_declared)
-      warn("{}; rights.licensed_only would refuse it", describe(origin));
-  }
-}
-
-// What the consumption log says at every start beside the plan: under which rights, on what.
-nlohmann::json log_details(const Config& config, const RunFolder& folder,
-                           const std::vector<Origin>& origins) {
-  nlohmann::json list = nlohmann::json::array();
-  for (const Origin& origin : origins) list.push_back(to_json(origin));
-  nlohmann::json details{{"as_of", print(folder.rights().as_of)},
-                         {"rights_sha256", sha256(print(folder.rights()))},
-                         {"origins", list}};
-  // Weights that a run of this program has trained: their log goes on in this one.
-  namespace fs = std::filesystem;
-  for (const fs::path& place :
-       {fs::path(config.model.import), fs::path(config.model.import) / ".."}) {
-    if (config.model.import.empty() || details.contains("base")) continue;
-    if (const auto evidence = evidence_of(place.string())) {
-      details["base"] = {{"run", evidence->head.run},
-                         {"step", evidence->step},
-                         {"consumption_log_head", evidence->head.head}};
-    }
-  }
-  return details;
-}
-
-void warn_of_measured_costs(const Plan& plan, const Machine& machine) {
-  const std::string& measured = plan.options.measured;
-  if (measured.empty() || machine.world().rank() != 0) return;
-  const std::string here = machine.device_words();
-  if (measured.ends_with(here)) return;
-  warn("costs were measured {}, this is {}: batches and widths may not suit it", measured, here);
-}
-
 int train(const TrainOptions& options) {
   const Config config = load_config(options.path, options.overrides);
   const Machine machine(config.mesh);
   const RunFolder folder(config, machine.world(), options.fresh, options.resume);
 
-  const std::vector<Origin> origins = judge_origins(config, folder.rights().as_of);
-  if (machine.world().rank() == 0) warn_of_origins(origins);
+  const std::vector<Origin> origins = run_origins(config, folder, machine.world());
   const Sources sources = open_sources(config, folder.rights());
   const EmbeddingParts embedding(config);
   const Geometry shapes = geometry(config, embedding);
-  const Plan plan =
-      plan_run(config, catalogues(sources, config, shapes), shapes, folder, embedding.embedder);
+  const Plan plan = plan_run(config, catalogues(sources, config, shapes), shapes, folder,
+                             embedding.embedder, machine.world());
   folder.describe(config, plan, sources);
   warn_of_measured_costs(plan, machine);
 
@@ -146,7 +83,7 @@ int train(const TrainOptions& options) {
   Trainer trainer({config, plan, sources, embedding.embedder, world, placement, groups, model,
                    start.base_fingerprint, weights, optimizer, machine.peak_flops(), folder.path(),
                    log_details(config, folder, origins), machine.stop_signal()});
-  trainer.resume_if_possible();
+  if (!folder.checkpoint().empty()) trainer.resume_from(folder.checkpoint());
   return trainer.run(options.stage) == RunEnd::stopped ? kStoppedBySignal : kSuccess;
 }
 

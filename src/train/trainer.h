@@ -61,9 +61,9 @@ class Trainer {
  public:
   explicit Trainer(TrainerParts parts);
 
-  // Loads the newest complete checkpoint of the run folder; false where there is none. ConfigError
-  // where the run may not go on from it with this configuration and data.
-  bool resume_if_possible();
+  // Loads a checkpoint whose bytes were verified. ConfigError where the run may not go on from it
+  // with this configuration and data. Before run().
+  void resume_from(const std::string& folder);
 
   // Trains to the end of the last stage, or of the one named. RunEnd::stopped after a signal, with
   // everything saved.
@@ -94,7 +94,6 @@ class Trainer {
   void evaluate();
   NamedTensors held_weights() const;
   void save();
-  std::string newest_checkpoint() const;
   void finish();
 
   Network network(SequenceGroup& group) const;
