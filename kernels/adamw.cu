@@ -1,23 +1,12 @@
 // AdamW and sums of squares over a list of tensors on a GPU: one launch, a block a chunk.
-#include <cmath>
-
 #include "kernels/adamw.h"
+#include "kernels/adamw_update.h"
 #include "kernels/launch.h"
 
 namespace pendulum::kernels {
 namespace {
 
-struct Factors {
-  float scale, beta1, rest1, beta2, rest2, move, root, eps, rate, pull;
-};
-
-// One element; `keep` is what weight decay leaves of the parameter.
-__device__ inline void update(float& p, float g, float& m, float& v, float keep, const Factors& f) {
-  g *= f.scale;
-  m = f.beta1 * m + f.rest1 * g;
-  v = f.beta2 * v + f.rest2 * g * g;
-  p = p * keep - f.move * m / (sqrtf(v) * f.root + f.eps);
-}
+using Factors = AdamWFactors<float>;
 
 __device__ inline bool aligned(const void* pointer) {
   return reinterpret_cast<uintptr_t>(pointer) % sizeof(float4) == 0;
@@ -54,7 +43,7 @@ __device__ inline void update_one(const AdamWTensor<float>& t, int64_t i, float 
 __global__ void adamw_kernel(const AdamWTensor<float>* tensors, const Chunk* chunks, Factors f) {
   const Chunk chunk = chunks[blockIdx.x];
   const AdamWTensor<float> t = tensors[chunk.tensor];
-  const float keep = 1.0F - f.rate * static_cast<float>(t.decay);
+  const float keep = share_kept(t.decay, f);
   int64_t begin = chunk.begin;
   // Gradients may be slices of a larger tensor, at any element.
   if (aligned(t.parameter) && aligned(t.gradient) && aligned(t.first) && aligned(t.second) &&
@@ -99,19 +88,8 @@ __global__ void sum_of_squares_kernel(double* partial, const float* const* tenso
 void adamw_cuda(const AdamWTensor<float>* tensors, const Chunk* chunks, int64_t num_chunks,
                 const AdamWStep& step, double scale, Stream stream) {
   if (num_chunks == 0) return;
-  const double correction1 = 1 - std::pow(step.beta1, static_cast<double>(step.step));
-  const double correction2 = 1 - std::pow(step.beta2, static_cast<double>(step.step));
-  const Factors factors{static_cast<float>(scale),
-                        static_cast<float>(step.beta1),
-                        static_cast<float>(1 - step.beta1),
-                        static_cast<float>(step.beta2),
-                        static_cast<float>(1 - step.beta2),
-                        static_cast<float>(step.rate / correction1),
-                        static_cast<float>(1 / std::sqrt(correction2)),
-                        static_cast<float>(step.eps),
-                        static_cast<float>(step.rate),
-                        static_cast<float>(1 - step.average_decay)};
-  adamw_kernel<<<blocks_for(num_chunks), kThreads, 0, stream>>>(tensors, chunks, factors);
+  adamw_kernel<<<blocks_for(num_chunks), kThreads, 0, stream>>>(tensors, chunks,
+                                                                factors_of<float>(step, scale));
   check_launch("adamw");
 }
 

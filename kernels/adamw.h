@@ -22,8 +22,8 @@ struct AdamWTensor {
 
 // Settings of one step, the same for all tensors.
 //   first = b1 first + (1 - b1) s g;  second = b2 second + (1 - b2) (s g)^2
-//   parameter = parameter (1 - rate decay) - rate (first / c1) / (sqrt(second / c2) + eps),  c = 1
-//   - b^step average = average + (1 - average_decay) (parameter - average)
+//   parameter = parameter (1 - rate decay) - rate (first / c1) / (sqrt(second / c2) + eps)
+//   average = average + (1 - average_decay) (parameter - average),  with c = 1 - b^step
 struct AdamWStep {
   double rate = 1e-3;
   double beta1 = 0.9;
@@ -38,6 +38,11 @@ struct AdamWStep {
 template <class T>
 void adamw(const AdamWTensor<T>& tensor, const AdamWStep& step, double scale, int64_t begin,
            int64_t end);
+
+// The average's line of adamw() alone, to the bit, for elements begin..end: where the average is
+// not beside its parameter.
+template <class T>
+void move_average(T* average, const T* parameter, double average_decay, int64_t begin, int64_t end);
 
 // sum of x[i]^2 over begin..end, in fp64.
 template <class T>

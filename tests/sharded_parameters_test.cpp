@@ -20,8 +20,10 @@
 namespace pendulum {
 namespace {
 
-// Matrices for Muon, vectors, a table, and one that fills more than a window of a collective call.
-NamedTensors parameters(bool with_large = false) {
+// Beside matrices for Muon, vectors and a table: one that fills more than a window of a collective
+// call, or matrices whose moments are kept in 8 bits, whole blocks of 256 numbers and not.
+enum class Extra { none, large, matrices };
+NamedTensors parameters(Extra extra = Extra::none) {
   NamedTensors out;
   const std::vector<std::pair<std::string, std::vector<int64_t>>> shapes{
       {"patch.weight", {24, 12}},        {"blocks.0.to_q.weight", {24, 24}},
@@ -30,7 +32,11 @@ NamedTensors parameters(bool with_large = false) {
       {"blocks.1.to_q.weight", {24, 24}}};
   for (const auto& [name, shape] : shapes)
     out.emplace_back(name, random_tensor(shape, hash_name(name)));
-  if (with_large) out.emplace_back("large", random_tensor({(int64_t{9} << 20) + 7}, 9));
+  if (extra == Extra::large) out.emplace_back("large", random_tensor({(int64_t{9} << 20) + 7}, 9));
+  if (extra == Extra::matrices) {
+    out.emplace_back("wide.weight", random_tensor({70, 67}, 10));
+    out.emplace_back("square.weight", random_tensor({64, 64}, 11));
+  }
   for (auto& [name, tensor] : out) tensor.set_requires_grad(true);
   return out;
 }
@@ -60,8 +66,8 @@ void reduce(ShardedParameters& weights) {
 }
 
 struct Training {
-  Training(Communicator& world, int ranks, OptimizerKind kind, bool with_large = false)
-      : all(parameters(with_large)),
+  Training(Communicator& world, int ranks, OptimizerKind kind, Extra extra = Extra::none)
+      : all(parameters(extra)),
         weights(all, world, {ranks > 1 ? 1 : 0, ranks}),
         optimizer(weights.owned(), kind, true) {}
   void steps(int first, int count, int rank, Trained* out) {
@@ -89,10 +95,11 @@ std::map<std::string, at::Tensor> copied(const NamedTensors& tensors) {
 
 // Three steps on `world` ranks that deal in groups of `ranks`; what each rank then holds, and the
 // collected state on the first.
-std::vector<Trained> train(int world_size, int ranks, OptimizerKind kind, bool with_large = false) {
+std::vector<Trained> train(int world_size, int ranks, OptimizerKind kind,
+                           Extra extra = Extra::none) {
   std::vector<Trained> out(world_size);
   run_loopback(world_size, [&](Communicator& world) {
-    Training training(world, ranks, kind, with_large);
+    Training training(world, ranks, kind, extra);
     Trained& mine = out[world.rank()];
     training.steps(0, 3, world.rank(), &mine);
     mine.parameters = copied(training.all);
@@ -118,9 +125,13 @@ class Sharded : public testing::Test {
 };
 
 TEST_F(Sharded, EqualsUpdatesOnEveryRankToTheBit) {
-  for (const OptimizerKind kind : {OptimizerKind::adamw, OptimizerKind::muon}) {
+  for (const OptimizerKind kind :
+       {OptimizerKind::adamw, OptimizerKind::adamw8bit, OptimizerKind::muon}) {
     for (const int size : {2, 3, 4, 8}) {
-      const auto want = train(size, 1, kind), found = train(size, size, kind);
+      const auto want = train(size, 1, kind, Extra::matrices);
+      const auto found = train(size, size, kind, Extra::matrices);
+      const bool has_bytes = want[0].state.at("m.wide.weight").scalar_type() == at::kByte;
+      EXPECT_EQ(has_bytes, kind == OptimizerKind::adamw8bit);
       for (int rank = 0; rank < size; ++rank) {
         expect_same(found[rank].parameters, want[0].parameters, "parameters");
         EXPECT_EQ(found[rank].gradient_norms, want[0].gradient_norms);
@@ -134,8 +145,8 @@ TEST_F(Sharded, EqualsUpdatesOnEveryRankToTheBit) {
 }
 
 TEST_F(Sharded, CrossesWindows) {
-  const auto want = train(2, 1, OptimizerKind::adamw, true);
-  const auto found = train(2, 2, OptimizerKind::adamw, true);
+  const auto want = train(2, 1, OptimizerKind::adamw, Extra::large);
+  const auto found = train(2, 2, OptimizerKind::adamw, Extra::large);
   for (int rank = 0; rank < 2; ++rank)
     expect_same(found[rank].parameters, want[0].parameters, "parameters");
   expect_same(found[0].state, want[0].state, "state");
@@ -177,13 +188,13 @@ TEST_F(Sharded, HoldsItsPartAlone) {
   });
 }
 
-TEST_F(Sharded, StateMovesBetweenNumbersOfRanks) {
+void expect_moves(OptimizerKind kind) {
   // Whole: six steps on 4 ranks. Moved: two steps each on 4 of 4, 2 of 2 and 1 of 1 ranks that see
   // the sums of the same four gradients.
   NamedTensors state, average, values;
   const auto go_on = [&](int ranks, int first) {
     run_loopback(ranks, [&](Communicator& world) {
-      Training training(world, ranks, OptimizerKind::muon);
+      Training training(world, ranks, kind, Extra::matrices);
       if (!values.empty()) {
         copy_by_name(training.all, values);
         training.optimizer.load_state(state);
@@ -220,6 +231,11 @@ TEST_F(Sharded, StateMovesBetweenNumbersOfRanks) {
   expect_same(copied(values), want, "parameters");
   expect_same(copied(state), want_state, "state");
   expect_same(copied(average), want_average, "average");
+}
+
+TEST_F(Sharded, StateMovesBetweenNumbersOfRanks) {
+  expect_moves(OptimizerKind::muon);
+  expect_moves(OptimizerKind::adamw8bit);
 }
 
 TEST(Deal, IsEvenAndTheSameEverywhere) {

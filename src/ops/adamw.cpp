@@ -2,7 +2,6 @@
 #include "ops/adamw.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <cstring>
@@ -10,13 +9,15 @@
 
 #include "core/error.h"
 #include "kernels/adamw.h"
+#include "kernels/adamw8bit.h"
 #include "ops/launch.h"
+#include "ops/parallel.h"
 
 namespace pendulum {
 namespace {
 
 template <class T>
-kernels::AdamWTensor<T> pointers_of(const AdamwTensors& t, const AdamwSettings& settings) {
+kernels::AdamWTensor<T> entry_of(const AdamwTensors& t, const AdamwSettings& settings) {
   return {.parameter = pointer<T>(t.parameter),
           .gradient = const_pointer<T>(t.gradient),
           .first = pointer<T>(t.first_moment),
@@ -26,30 +27,56 @@ kernels::AdamWTensor<T> pointers_of(const AdamwTensors& t, const AdamwSettings& 
           .decay = t.decays ? settings.weight_decay : 0};
 }
 
+kernels::AdamW8bitTensor entry_in_8bit(const AdamwTensors& t, const AdamwSettings& settings) {
+  return {.parameter = pointer<float>(t.parameter),
+          .gradient = const_pointer<float>(t.gradient),
+          .first = pointer<uint8_t>(t.first_moment),
+          .second = pointer<uint8_t>(t.second_moment),
+          .first_scale = pointer<float>(t.first_scale),
+          .second_scale = pointer<float>(t.second_scale),
+          .average = pointer<float>(t.average),
+          .count = t.parameter.numel(),
+          .decay = t.decays ? settings.weight_decay : 0};
+}
+
+template <class Entry>
+std::vector<Entry> table_of(const std::vector<AdamwTensors>& tensors, const AdamwSettings& settings,
+                            Entry (*entry)(const AdamwTensors&, const AdamwSettings&)) {
+  std::vector<Entry> table;
+  for (const AdamwTensors& t : tensors) table.push_back(entry(t, settings));
+  return table;
+}
+
+bool is_in_8bit(const AdamwTensors& t) { return t.first_scale.defined(); }
+
+void check_state(const at::Tensor& state, at::IntArrayRef sizes, at::ScalarType type,
+                 const at::Tensor& parameter) {
+  check(state.is_contiguous() && state.sizes() == sizes && state.scalar_type() == type &&
+            state.device() == parameter.device(),
+        "state of shape ", sizes, ", ", type, ", found ", state.sizes(), ", ", state.scalar_type(),
+        " for ", parameter.sizes());
+}
+
 // Gradients may arrive as slices of a larger one; all else is ours and checked.
 AdamwTensors checked(const AdamwTensors& t) {
-  for (const at::Tensor& other : {t.first_moment, t.second_moment, t.average}) {
-    if (!other.defined()) continue;
-    check(other.is_contiguous() && other.sizes() == t.parameter.sizes() &&
-              other.scalar_type() == t.parameter.scalar_type() &&
-              other.device() == t.parameter.device(),
-          "state shaped as its parameter, found ", other.sizes(), " for ", t.parameter.sizes());
+  const at::ScalarType type = t.parameter.scalar_type();
+  const at::ScalarType kept = is_in_8bit(t) ? at::kByte : type;
+  check_state(t.first_moment, t.parameter.sizes(), kept, t.parameter);
+  check_state(t.second_moment, t.parameter.sizes(), kept, t.parameter);
+  if (is_in_8bit(t)) {
+    check(type == at::kFloat, "fp32 parameters of moments in 8 bits, found ", type);
+    const int64_t blocks = quantisation_blocks(t.parameter.numel());
+    check_state(t.first_scale, {blocks}, at::kFloat, t.parameter);
+    check_state(t.second_scale, {blocks}, at::kFloat, t.parameter);
   }
+  if (t.average.defined()) check_state(t.average, t.parameter.sizes(), type, t.parameter);
   check(t.parameter.is_contiguous() && t.gradient.sizes() == t.parameter.sizes() &&
-            t.gradient.scalar_type() == t.parameter.scalar_type(),
+            t.gradient.scalar_type() == type,
         "a gradient shaped as its parameter, found ", t.gradient.sizes(), " for ",
         t.parameter.sizes());
   AdamwTensors out = t;
   out.gradient = t.gradient.contiguous();
   return out;
-}
-
-template <class T>
-std::vector<kernels::AdamWTensor<T>> table_of(const std::vector<AdamwTensors>& tensors,
-                                              const AdamwSettings& settings) {
-  std::vector<kernels::AdamWTensor<T>> table;
-  for (const AdamwTensors& t : tensors) table.push_back(pointers_of<T>(t, settings));
-  return table;
 }
 
 std::vector<kernels::Chunk> chunks_over(const std::vector<at::Tensor>& tensors) {
@@ -73,11 +100,19 @@ void update_on_gpu(const std::vector<AdamwTensors>& tensors,
                    const AdamwSettings& settings) {
   const at::Tensor& first = tensors.front().parameter;
   check(first.scalar_type() == at::kFloat, "fp32 parameters on a GPU");
-  const at::Tensor table = on_device(table_of<float>(tensors, settings), first.device());
   const at::Tensor chunk_table = on_device(chunks, first.device());
-  kernels::adamw_cuda(
-      const_pointer<kernels::AdamWTensor<float>>(table), const_pointer<kernels::Chunk>(chunk_table),
-      static_cast<int64_t>(chunks.size()), step, settings.gradient_scale, current_stream(first));
+  const auto* places = const_pointer<kernels::Chunk>(chunk_table);
+  const auto count = static_cast<int64_t>(chunks.size());
+  if (is_in_8bit(tensors.front())) {
+    const at::Tensor table = on_device(table_of(tensors, settings, entry_in_8bit), first.device());
+    kernels::adamw8bit_cuda(const_pointer<kernels::AdamW8bitTensor>(table), places, count, step,
+                            settings.gradient_scale, current_stream(first));
+  } else {
+    const at::Tensor table =
+        on_device(table_of(tensors, settings, entry_of<float>), first.device());
+    kernels::adamw_cuda(const_pointer<kernels::AdamWTensor<float>>(table), places, count, step,
+                        settings.gradient_scale, current_stream(first));
+  }
 }
 
 void squares_on_gpu(std::vector<double>& sums, const std::vector<at::Tensor>& tensors,
@@ -100,41 +135,64 @@ void squares_on_gpu(std::vector<double>& sums, const std::vector<at::Tensor>& te
 }
 #endif
 
-}  // namespace
+void update_on_cpu(const std::vector<AdamwTensors>& tensors,
+                   const std::vector<kernels::Chunk>& chunks, const kernels::AdamWStep& step,
+                   const AdamwSettings& settings) {
+  const auto count = static_cast<int64_t>(chunks.size());
+  const double scale = settings.gradient_scale;
+  if (is_in_8bit(tensors.front())) {
+    const auto table = table_of(tensors, settings, entry_in_8bit);
+    parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+      kernels::adamw8bit(table.data(), chunks.data(), step, scale, begin, end);
+    });
+    return;
+  }
+  with_element(tensors.front().parameter, [&]<class T>(T) {
+    const auto table = table_of(tensors, settings, entry_of<T>);
+    parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+      kernels::adamw(table.data(), chunks.data(), step, scale, begin, end);
+    });
+  });
+}
 
-void adamw_step(const std::vector<AdamwTensors>& tensors, const AdamwSettings& settings) {
-  if (tensors.empty()) return;
-  std::vector<AdamwTensors> ready;
-  for (const AdamwTensors& t : tensors) ready.push_back(checked(t));
+// All of one type, on one device, with moments of one kind.
+void update(const std::vector<AdamwTensors>& tensors, const AdamwSettings& settings) {
+  std::vector<at::Tensor> parameters;
+  for (const AdamwTensors& t : tensors) parameters.push_back(t.parameter);
+  const std::vector<kernels::Chunk> chunks = chunks_over(parameters);
+  if (chunks.empty()) return;
   const kernels::AdamWStep step{.rate = settings.lr,
                                 .beta1 = settings.beta1,
                                 .beta2 = settings.beta2,
                                 .eps = settings.eps,
                                 .average_decay = settings.ema,
                                 .step = settings.step};
-  std::vector<at::Tensor> parameters;
-  for (const AdamwTensors& t : ready) {
-    check(t.parameter.device() == ready.front().parameter.device() &&
-              t.parameter.scalar_type() == ready.front().parameter.scalar_type(),
-          "parameters of one type on one device");
-    parameters.push_back(t.parameter);
-  }
-  const std::vector<kernels::Chunk> chunks = chunks_over(parameters);
-  if (chunks.empty()) return;
-  if (parameters.front().is_cuda()) {
+  if (!parameters.front().is_cuda()) return update_on_cpu(tensors, chunks, step, settings);
 #ifdef PENDULUM_CUDA
-    update_on_gpu(ready, chunks, step, settings);
+  update_on_gpu(tensors, chunks, step, settings);
 #else
-    check(false, "a build with CUDA");
+  check(false, "a build with CUDA");
 #endif
-    return;
+}
+
+}  // namespace
+
+int64_t quantisation_blocks(int64_t numbers) {
+  return (numbers + kernels::kQuantBlock - 1) / kernels::kQuantBlock;
+}
+
+uint8_t zero_of_first_moments() { return kernels::kFirstMap.zero; }
+
+void adamw_step(const std::vector<AdamwTensors>& tensors, const AdamwSettings& settings) {
+  std::vector<AdamwTensors> plain, in_8bit;
+  for (const AdamwTensors& t : tensors) {
+    check(t.parameter.device() == tensors.front().parameter.device() &&
+              t.parameter.scalar_type() == tensors.front().parameter.scalar_type(),
+          "parameters of one type on one device");
+    (is_in_8bit(t) ? in_8bit : plain).push_back(checked(t));
   }
-  with_element(parameters.front(), [&]<class T>(T) {
-    const auto table = table_of<T>(ready, settings);
-    at::parallel_for(0, static_cast<int64_t>(chunks.size()), 1, [&](int64_t begin, int64_t end) {
-      kernels::adamw(table.data(), chunks.data(), step, settings.gradient_scale, begin, end);
-    });
-  });
+  update(plain, settings);
+  update(in_8bit, settings);
 }
 
 void adamw_step(const at::Tensor& parameter, const at::Tensor& gradient,
@@ -165,7 +223,7 @@ std::vector<double> squares_of(const std::vector<at::Tensor>& tensors) {
     with_element(ready.front(), [&]<class T>(T) {
       std::vector<const T*> table;
       for (const at::Tensor& t : ready) table.push_back(const_pointer<T>(t));
-      at::parallel_for(0, static_cast<int64_t>(chunks.size()), 4, [&](int64_t begin, int64_t end) {
+      parallel_for(0, static_cast<int64_t>(chunks.size()), 4, [&](int64_t begin, int64_t end) {
         kernels::sum_of_squares(sums.data(), table.data(), chunks.data(), begin, end);
       });
     });

@@ -20,15 +20,23 @@ struct AdamwSettings {
 };
 
 // A parameter and its state, all of one shape, type (fp32; fp64 on the CPU) and device, contiguous.
+// With scales (fp32, of quantisation_blocks() numbers) the moments are in 8 bits, bytes of the maps
+// in kernels/dynamic_map.h, and the parameter is fp32.
 struct AdamwTensors {
   at::Tensor parameter, gradient, first_moment, second_moment;
   at::Tensor average;  // undefined: no average is kept
   bool decays = true;  // whether weight_decay acts on it
+  at::Tensor first_scale{}, second_scale{};
 };
 
-// One update in place of all tensors with the same settings, in one launch on a GPU; formulas in
-// kernels/adamw.h. The result does not depend on the number of threads, nor on what else is in the
-// list. All tensors are of one type and on one device.
+// Scales of so many numbers in 8 bits: one for each 256 of a tensor in the order of memory.
+int64_t quantisation_blocks(int64_t numbers);
+// What a first moment of zero is in 8 bits; a second moment's is 0.
+uint8_t zero_of_first_moments();
+
+// One update in place of all tensors with the same settings, in one launch on a GPU for each way in
+// which moments are kept; formulas in kernels/adamw.h. The result does not depend on the number of
+// threads, nor on what else is in the list. All parameters are of one type and on one device.
 void adamw_step(const std::vector<AdamwTensors>& tensors, const AdamwSettings& settings);
 
 // The same for one tensor.

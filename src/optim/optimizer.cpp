@@ -9,17 +9,13 @@
 
 #include "core/error.h"
 #include "ops/adamw.h"
+#include "ops/host_average.h"
 #include "optim/muon.h"
 
 namespace pendulum {
 namespace {
 
-NamedTensors zeros_like(const NamedTensors& tensors) {
-  NamedTensors out;
-  for (const auto& [name, tensor] : tensors)
-    out.emplace_back(name, at::zeros_like(tensor.detach()));
-  return out;
-}
+constexpr int64_t kFewest8bit = 4096;  // numbers of a tensor whose moments are in 8 bits
 
 // Matrices and patch kernels decay. Biases, norm weights and the (1, 6, D) modulation tables do
 // not: pulling them to zero changes what the network computes at rest instead of how large its
@@ -34,11 +30,35 @@ bool is_hidden_matrix(const std::string& name, const at::Tensor& parameter) {
   return parameter.dim() == 2 && name.starts_with("blocks.");
 }
 
+bool is_kept_in_8bit(const at::Tensor& parameter) {
+  return parameter.dim() >= 2 && parameter.numel() >= kFewest8bit;
+}
+
+// Types are not converted on the way: what is saved as bytes means something else as numbers.
+void check_types(const NamedTensors& to, const NamedTensors& from) {
+  const std::map<std::string, at::Tensor> source(from.begin(), from.end());
+  for (const auto& [name, tensor] : to) {
+    const auto found = source.find(name);
+    if (found == source.end() || found->second.scalar_type() == tensor.scalar_type()) continue;
+    throw DataError(text("tensor ", name, " is ", found->second.scalar_type(),
+                         " in the saved state, here ", tensor.scalar_type(),
+                         ": it is another optim.kind's"));
+  }
+}
+
 }  // namespace
 
 OptimizerKind parse_optimizer_kind(const std::string& name) {
-  check(name == "adamw" || name == "muon", "optim.kind is adamw or muon, not ", name);
-  return name == "muon" ? OptimizerKind::muon : OptimizerKind::adamw;
+  if (name == "adamw8bit") return OptimizerKind::adamw8bit;
+  if (name == "muon") return OptimizerKind::muon;
+  check(name == "adamw", "optim.kind is adamw, adamw8bit or muon, not ", name);
+  return OptimizerKind::adamw;
+}
+
+AverageMemory parse_average_memory(const std::string& name) {
+  if (name == "host") return AverageMemory::host;
+  check(name == "device", "optim.ema_memory is device or host, not ", name);
+  return AverageMemory::device;
 }
 
 NamedTensors select_trainable(const NamedTensors& parameters, const std::string& pattern) {
@@ -77,18 +97,34 @@ void copy_by_name(const NamedTensors& to, const NamedTensors& from) {
   }
 }
 
-Optimizer::Optimizer(NamedTensors trained, OptimizerKind kind, bool has_average)
+Optimizer::Optimizer(NamedTensors trained, OptimizerKind kind, bool has_average,
+                     AverageMemory average_memory)
     : trained_(std::move(trained)),
-      first_moment_(zeros_like(trained_)),
       has_average_(has_average),
+      average_memory_(average_memory),
       steps_(at::zeros({}, at::kLong)) {
   for (const auto& [name, parameter] : trained_) {
     check(parameter.scalar_type() == at::kFloat, "master weights are fp32: ", name);
-    by_muon_.push_back(kind == OptimizerKind::muon && is_hidden_matrix(name, parameter));
-    second_moment_.emplace_back(
-        name, by_muon_.back() ? at::Tensor() : at::zeros_like(parameter.detach()));
-    if (has_average) average_.emplace_back(name, parameter.detach().clone());
+    moments_.push_back(fresh_moments(kind, name, parameter));
+    if (!has_average) continue;
+    const at::Device place =
+        average_memory == AverageMemory::host ? at::Device(at::kCPU) : parameter.device();
+    average_.emplace_back(name, parameter.detach().to(place, at::kFloat, false, /*copy=*/true));
   }
+}
+
+Optimizer::Moments Optimizer::fresh_moments(OptimizerKind kind, const std::string& name,
+                                            const at::Tensor& parameter) {
+  const at::Tensor values = parameter.detach();
+  if (kind == OptimizerKind::muon && is_hidden_matrix(name, parameter))
+    return {at::zeros_like(values), {}, {}, {}};
+  if (kind != OptimizerKind::adamw8bit || !is_kept_in_8bit(parameter))
+    return {at::zeros_like(values), at::zeros_like(values), {}, {}};
+  const auto bytes = values.options().dtype(at::kByte);
+  const int64_t blocks = quantisation_blocks(values.numel());
+  return {at::full(values.sizes(), zero_of_first_moments(), bytes),
+          at::zeros(values.sizes(), bytes), at::zeros({blocks}, values.options()),
+          at::zeros({blocks}, values.options())};
 }
 
 double Optimizer::gradient_norm() const {
@@ -107,13 +143,15 @@ void Optimizer::step(const OptimConfig& config, double lr, double scale) {
   for (size_t i = 0; i < trained_.size(); ++i) {
     const auto& [name, parameter] = trained_[i];
     if (!parameter.grad().defined()) continue;
-    const at::Tensor average = average_.empty() ? at::Tensor() : average_[i].second;
-    if (by_muon_[i]) {
-      matrices.push_back({parameter.detach(), parameter.grad(), first_moment_[i].second, average});
+    const bool is_beside = !average_.empty() && average_memory_ == AverageMemory::device;
+    const at::Tensor average = is_beside ? average_[i].second : at::Tensor();
+    const Moments& m = moments_[i];
+    if (!m.second.defined()) {
+      matrices.push_back({parameter.detach(), parameter.grad(), m.first, average});
       continue;
     }
-    tensors.push_back({parameter.detach(), parameter.grad(), first_moment_[i].second,
-                       second_moment_[i].second, average, decays(name, parameter)});
+    tensors.push_back({parameter.detach(), parameter.grad(), m.first, m.second, average,
+                       decays(name, parameter), m.first_scale, m.second_scale});
   }
   adamw_step(tensors, {.lr = lr,
                        .beta1 = config.betas[0],
@@ -129,6 +167,23 @@ void Optimizer::step(const OptimConfig& config, double lr, double scale) {
                        .weight_decay = config.weight_decay,
                        .gradient_scale = scale,
                        .ema = config.ema});
+  if (average_memory_ == AverageMemory::host && has_average_) average_on_host(config.ema);
+}
+
+// Of the parameters that were updated, each as beside its parameter.
+void Optimizer::average_on_host(double ema) {
+  std::vector<at::Tensor> averages, parameters;
+  for (size_t i = 0; i < trained_.size(); ++i) {
+    const at::Tensor &parameter = trained_[i].second, &average = average_[i].second;
+    if (!parameter.grad().defined()) continue;
+    if (!moments_[i].second.defined()) {
+      average.lerp_(parameter.detach().cpu(), 1 - ema);  // as muon_step
+      continue;
+    }
+    averages.push_back(average);
+    parameters.push_back(parameter.detach());
+  }
+  move_host_averages(averages, parameters, ema);
 }
 
 void Optimizer::zero_gradients() {
@@ -137,30 +192,49 @@ void Optimizer::zero_gradients() {
 
 NamedTensors Optimizer::state() const {
   NamedTensors out;
-  for (const auto& [name, tensor] : first_moment_) out.emplace_back("m." + name, tensor);
-  for (const auto& [name, tensor] : second_moment_) {
-    if (tensor.defined()) out.emplace_back("v." + name, tensor);
-  }
+  const auto add = [&](const std::string& prefix, at::Tensor Moments::*part) {
+    for (size_t i = 0; i < trained_.size(); ++i) {
+      const at::Tensor& tensor = moments_[i].*part;
+      if (tensor.defined()) out.emplace_back(prefix + trained_[i].first, tensor);
+    }
+  };
+  add("m.", &Moments::first);
+  add("m_scale.", &Moments::first_scale);
+  add("v.", &Moments::second);
+  add("v_scale.", &Moments::second_scale);
   out.emplace_back("steps", steps_);
   return out;
 }
 
-void Optimizer::load_state(const NamedTensors& saved) { copy_by_name(state(), saved); }
+void Optimizer::load_state(const NamedTensors& saved) {
+  const NamedTensors mine = state();
+  check_types(mine, saved);
+  copy_by_name(mine, saved);
+}
 void Optimizer::load_average(const NamedTensors& saved) { copy_by_name(average_, saved); }
 
 AverageScope::AverageScope(const Optimizer& optimizer) : optimizer_(optimizer) {
   const NamedTensors& average = optimizer_.average();
   for (size_t i = 0; i < average.size(); ++i) {
     at::Tensor parameter = optimizer_.parameters()[i].second;
-    trained_.push_back(parameter.detach());
-    parameter.set_data(average[i].second);
+    if (optimizer_.average_memory() == AverageMemory::device) {
+      trained_.push_back(parameter.detach());
+      parameter.set_data(average[i].second);
+    } else {
+      trained_.push_back(parameter.detach().to(at::kCPU, at::kFloat, false, /*copy=*/true));
+      parameter.detach().copy_(average[i].second);
+    }
   }
 }
 
 AverageScope::~AverageScope() {
   for (size_t i = 0; i < trained_.size(); ++i) {
     at::Tensor parameter = optimizer_.parameters()[i].second;
-    parameter.set_data(trained_[i]);
+    if (optimizer_.average_memory() == AverageMemory::device) {
+      parameter.set_data(trained_[i]);
+    } else {
+      parameter.detach().copy_(trained_[i]);
+    }
   }
 }
 
