@@ -13,7 +13,9 @@ class CountingAllocator : public at::Allocator {
   at::DataPtr allocate(size_t bytes) override {
     auto* block = static_cast<size_t*>(std::aligned_alloc(64, (bytes + 127) / 64 * 64));
     *block = bytes;
-    held += static_cast<int64_t>(bytes);
+    const int64_t now = held += static_cast<int64_t>(bytes);
+    for (int64_t most = peak; now > most && !peak.compare_exchange_weak(most, now);) {
+    }
     return {block + 8, block, &release, at::kCPU};
   }
   void copy_data(void* to, const void* from, size_t bytes) const override {
@@ -24,6 +26,7 @@ class CountingAllocator : public at::Allocator {
     std::free(block);
   }
   static inline std::atomic<int64_t> held{0};
+  static inline std::atomic<int64_t> peak{0};  // the most held since it was last set
 };
 
 // While it lives, new tensors are counted; those must be gone before it is.

@@ -12,6 +12,7 @@
 #include "kernels/merge_attention.h"
 #include "kernels/norm_modulate.h"
 #include "kernels/qk_norm_rotary.h"
+#include "kernels/scaled_codes.h"
 
 namespace pendulum::kernels {
 namespace {
@@ -280,6 +281,31 @@ TEST_F(CudaTest, MergeAttention) {
         MergeAttentionSizes{1, 239, 5, 40}, MergeAttentionSizes{1, 7, 3, 260}}) {
     check_merge_attention<float>(s);
     check_merge_attention<bf16>(s);
+  }
+}
+
+// Not a bit apart: one product, and at most one rounding more.
+template <class T, class Code>
+void check_scaled_codes(int64_t rows, int64_t columns) {
+  const Values x = random_values<float>(rows * columns, 1);
+  std::vector<Code> codes(x.size());
+  Values scales(rows * scales_of(columns)), expected(x.size());
+  encode(codes.data(), scales.data(), x.data(), columns, 0, rows);
+  decode(expected.data(), codes.data(), scales.data(), columns, 0, rows);
+  DeviceTable<Code> d_codes(codes);
+  Device<float> d_scales(scales);
+  Device<T> d_x(rows * columns);
+  decode_cuda<T>(d_x.data(), d_codes.data(), d_scales.data(), rows, columns, nullptr);
+  EXPECT_EQ(d_x.values(), rounded<T>(expected));
+}
+
+TEST_F(CudaTest, ScaledCodes) {
+  for (const auto& [rows, columns] :
+       {std::pair<int64_t, int64_t>{1, 1}, {3, 66}, {5, 1023}, {7, 128}, {65, 5120}, {2, 13824}}) {
+    check_scaled_codes<float, int8_t>(rows, columns);
+    check_scaled_codes<float, e4m3>(rows, columns);
+    check_scaled_codes<bf16, int8_t>(rows, columns);
+    check_scaled_codes<bf16, e4m3>(rows, columns);
   }
 }
 

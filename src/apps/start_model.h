@@ -14,8 +14,9 @@ struct StartModel {
 };
 
 // fp32 on the CPU, without values yet, which a process may not need all of. Only where `lora` asks
-// for adapters are they there: those of model.import and fresh adapters beside them. Errors as of
-// wan_config, PretrainedTransformer and add_adapters.
+// for adapters are they there: those of model.import, stored and swapped as `model` says, and fresh
+// adapters beside them. Errors as of wan_config, PretrainedTransformer, add_adapters and
+// set_swap_blocks.
 StartModel start_model(const Config& config, const EmbeddingParts& embedding);
 
 // Where there are none yet, fresh values or those of model.import for the parameters that this

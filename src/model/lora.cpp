@@ -13,11 +13,7 @@ namespace {
 
 constexpr char kWeight[] = ".weight";
 
-// A matrix of a block that a product reads, and the layer it belongs to.
-bool is_linear(const ParameterSpec& spec) {
-  return spec.name.starts_with("blocks.") && spec.name.ends_with(kWeight) && spec.shape.size() == 2;
-}
-
+// The layer that a matrix belongs to.
 std::string layer_of(const ParameterSpec& spec) {
   return spec.name.substr(0, spec.name.size() - std::string(kWeight).size());
 }
@@ -41,7 +37,7 @@ std::vector<std::string> adapted_layers(const WanConfig& config,
   std::vector<bool> is_used(targets.size(), false);
   std::string valid;
   for (const ParameterSpec& spec : parameter_specs(config)) {
-    if (!is_linear(spec)) continue;
+    if (!is_block_matrix(spec)) continue;
     const std::string layer = layer_of(spec);
     if (layer.starts_with("blocks.0."))
       valid += (valid.empty() ? "" : ", ") + layer.substr(std::string("blocks.0.").size());
@@ -65,7 +61,8 @@ std::vector<ParameterSpec> adapter_specs(const WanConfig& config, const LoraConf
   if (lora.rank == 0) return specs;
   const std::vector<std::string> layers = adapted_layers(config, lora.targets);
   for (const ParameterSpec& spec : parameter_specs(config)) {
-    if (!is_linear(spec) || std::find(layers.begin(), layers.end(), layer_of(spec)) == layers.end())
+    if (!is_block_matrix(spec) ||
+        std::find(layers.begin(), layers.end(), layer_of(spec)) == layers.end())
       continue;
     const int64_t out = spec.shape[0], in = spec.shape[1];
     if (lora.rank > std::min(out, in)) {
@@ -92,6 +89,7 @@ at::Tensor with_adapters(const at::Tensor& y, const at::Tensor& x,
                          const std::vector<const std::optional<Adapter>*>& adapters) {
   const auto has = [](const std::optional<Adapter>* adapter) { return adapter->has_value(); };
   if (std::none_of(adapters.begin(), adapters.end(), has)) return y;
+  if (adapters.size() == 1) return with_adapter(y, x, *adapters.front());
   std::vector<at::Tensor> parts;
   int64_t column = 0;
   // Some may have none, so that widths are those of y's parts, which are alike.

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -91,24 +92,47 @@ WanConfig PretrainedTransformer::config_from_shapes() const {
   return config;
 }
 
-void PretrainedTransformer::load_into(const VideoTransformer& model,
-                                      const NamedTensors& these) const {
+void PretrainedTransformer::check_names_and_shapes(const WanConfig& config) const {
   std::set<std::string> surplus;
   for (const std::string& name : tensors_.names()) surplus.insert(name);
-  for (const auto& [name, parameter] : model.parameters()) {
-    const std::string theirs = name_in(layout_, name);
+  for (const ParameterSpec& spec : parameter_specs(config)) {
+    const std::string theirs = name_in(layout_, spec.name);
     if (surplus.erase(theirs) == 0)
       throw DataError(text(tensors_.path(), ": the tensor ", theirs, " is missing"));
     const auto& shape = tensors_.info(theirs).shape;
-    if (at::IntArrayRef(shape) != parameter.sizes()) {
+    if (shape != spec.shape) {
       throw DataError(text(tensors_.path(), ": ", theirs, " has the shape ", at::IntArrayRef(shape),
-                           ", expected ", parameter.sizes()));
+                           ", expected ", at::IntArrayRef(spec.shape)));
     }
   }
   if (!surplus.empty()) {
     throw DataError(text(tensors_.path(), ": the tensor ", *surplus.begin(),
                          " has no place in this transformer"));
   }
+}
+
+void PretrainedTransformer::load_into(VideoTransformer& model, Fingerprint* read) const {
+  check_names_and_shapes(model.config());
+  const at::ScalarType type = model.parameters().front().second.scalar_type();
+  const std::map<std::string, at::Tensor> parameters(model.parameters().begin(),
+                                                     model.parameters().end());
+  for (const ParameterSpec& spec : parameter_specs(model.config())) {
+    const std::string theirs = name_in(layout_, spec.name);
+    const at::Tensor values = tensors_.load(theirs).to(type);
+    if (read) read->add(spec.name, values);
+    if (const auto found = parameters.find(spec.name); found != parameters.end()) {
+      found->second.detach().copy_(values);
+      continue;
+    }
+    if (!is_storable(values))
+      throw DataError(text(tensors_.path(), ": ", theirs, " holds values that are not finite"));
+    model.store(spec.name, values);
+  }
+}
+
+void PretrainedTransformer::load_into(const VideoTransformer& model,
+                                      const NamedTensors& these) const {
+  check_names_and_shapes(model.config());
   for (const auto& [name, parameter] : these)
     parameter.detach().copy_(tensors_.load(name_in(layout_, name)));
 }

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "model/config.h"
+#include "model/parameters.h"
 #include "model/video_transformer.h"
 #include "model/weight_layout.h"
 #include "safetensors/sharded.h"
@@ -20,16 +21,19 @@ class PretrainedTransformer {
   // all published models have.
   const WanConfig& config() const { return config_; }
 
-  // Fills the model's parameters, one tensor at a time. Before any is touched, DataError names the
-  // first tensor that is missing, surplus or of another shape, as the file calls it.
-  void load_into(VideoTransformer& model) const { load_into(model, model.parameters()); }
-  // The same, but fills only `these` of them.
+  // Fills the model's weights, one tensor at a time. Before any is touched, DataError names the
+  // first tensor that is missing, surplus or of another shape, as the file calls it; later a stored
+  // matrix (VideoTransformer::stored) with a value that is not finite. `read` is told all values in
+  // the parameters' type, before they are stored: its digits are fingerprint() of parameters().
+  void load_into(VideoTransformer& model, Fingerprint* read = nullptr) const;
+  // The same for `these` parameters alone.
   void load_into(const VideoTransformer& model, const NamedTensors& these) const;
 
  private:
   PretrainedTransformer(ShardedSafetensors tensors, NamedLayout layout)
       : tensors_(std::move(tensors)), layout_(std::move(layout)) {}
   WanConfig config_from_shapes() const;
+  void check_names_and_shapes(const WanConfig& config) const;
 
   ShardedSafetensors tensors_;
   NamedLayout layout_;

@@ -52,7 +52,31 @@ at::Tensor VideoTransformer::cast(const at::Tensor& parameter) const {
 
 // x W^T with what an adapter adds; the bias is left to the caller.
 at::Tensor VideoTransformer::product(const at::Tensor& x, const LinearWeights& layer) const {
-  return with_adapter(project(x, cast(layer.weight)), x, layer.adapter);
+  const at::Tensor y =
+      layer.stored ? project(x, StoredWeights{layer.stored}) : project(x, cast(layer.weight));
+  return with_adapter(y, x, layer.adapter);
+}
+
+// One, two or three layers of one input as one product, with biases and what adapters add: (..., n
+// M).
+at::Tensor VideoTransformer::side_by_side(const at::Tensor& x,
+                                          const std::vector<const LinearWeights*>& layers) const {
+  std::vector<at::Tensor> weights, biases;
+  StoredWeights stored;
+  std::vector<const std::optional<Adapter>*> adapters;
+  for (const LinearWeights* layer : layers) {
+    weights.push_back(layer->weight);
+    biases.push_back(layer->bias);
+    if (layer->stored) stored.push_back(layer->stored);
+    adapters.push_back(&layer->adapter);
+  }
+  const auto together = [this](const std::vector<at::Tensor>& parts) {
+    return parts.size() == 1 ? cast(parts.front()) : joined(parts, compute_);
+  };
+  const at::Tensor bias = together(biases);
+  const at::Tensor y =
+      stored.empty() ? project(x, together(weights), bias) : project(x, stored, bias);
+  return with_adapters(y, x, adapters);
 }
 
 // (B, S, image_dim) -> (B, S, D).
@@ -93,16 +117,12 @@ at::Tensor VideoTransformer::cross_attention(const BlockWeights& weights, const 
   at::Tensor normed = x;
   if (weights.norm_weight.defined())
     normed = norm_modulate(x, weights.norm_weight, weights.norm_bias, config_.eps, 0.0);
-  const at::Tensor query = with_adapter(project(normed, cast(w.query.weight), cast(w.query.bias)),
-                                        normed, w.query.adapter);
-  const at::Tensor q = norm_rotary(query, {w.norm_query}, nullptr, config_.heads, config_.eps)[0];
+  const at::Tensor q = norm_rotary(side_by_side(normed, {&w.query}), {w.norm_query}, nullptr,
+                                   config_.heads, config_.eps)[0];
   const auto attend = [&](const LinearWeights& key, const LinearWeights& value,
                           const at::Tensor& norm_key, const at::Tensor& to) {
-    const at::Tensor key_value =
-        with_adapters(project(to, joined({key.weight, value.weight}, compute_),
-                              joined({key.bias, value.bias}, compute_)),
-                      to, {&key.adapter, &value.adapter});
-    const auto kv = norm_rotary(key_value, {norm_key}, nullptr, config_.heads, config_.eps);
+    const auto kv = norm_rotary(side_by_side(to, {&key, &value}), {norm_key}, nullptr,
+                                config_.heads, config_.eps);
     return attention(q, kv[0], kv[1], tape);
   };
   const int64_t num_image = states.size(1) - text_length;
@@ -122,10 +142,7 @@ at::Tensor VideoTransformer::block(const BlockWeights& weights, const StretchInp
   const AttentionWeights& w = weights.self;
 
   const at::Tensor normed = norm_modulate(x_in, m[1], m[0], config_.eps);
-  const at::Tensor packed = with_adapters(
-      project(normed, joined({w.query.weight, w.key.weight, w.value.weight}, compute_),
-              joined({w.query.bias, w.key.bias, w.value.bias}, compute_)),
-      normed, {&w.query.adapter, &w.key.adapter, &w.value.adapter});
+  const at::Tensor packed = side_by_side(normed, {&w.query, &w.key, &w.value});
   const at::Tensor mixed = sequence.attend(packed, {w.norm_query, w.norm_key}, config_, tape);
   at::Tensor x = gated_residual(x_in, product(mixed, w.out), w.out.bias, m[2]);
 
@@ -161,7 +178,13 @@ at::Tensor VideoTransformer::forward(const at::Tensor& latents, const at::Tensor
   const Grid grid{latents.size(2) / config_.patch[0], latents.size(3) / config_.patch[1],
                   latents.size(4) / config_.patch[2]};
   const bool per_token = time.dim() == 2;
-  if (observer_) observer_(0, PassMoment::before_forward);
+  const int first_trained = first_trained_block();
+  const auto tell = [this, first_trained, trains = at::GradMode::is_enabled()](int unit,
+                                                                               PassMoment moment) {
+    if (stored_) stored_->observe(unit, moment, trains, first_trained);
+    if (observer_) observer_(unit, moment);
+  };
+  tell(0, PassMoment::before_forward);
   check(time.size(0) == latents.size(0) &&
             (time.dim() == 1 || (per_token && time.size(1) == patches.size(1))),
         "time (B) or (B, N) with ", patches.size(1), " tokens, found ", time.sizes());
@@ -176,20 +199,20 @@ at::Tensor VideoTransformer::forward(const at::Tensor& latents, const at::Tensor
       project(sequence.own(patches, 1), cast(patch_.weight).flatten(1), cast(patch_.bias));
   StretchKeeping keeping{.policy = checkpointing_};
   if (offloads_) keeping.store = std::make_shared<HostStore>();
-  const int first_trained = first_trained_block();
+  const bool is_watched = observer_ || (stored_ && stored_->swapped() > 0);
   for (int i = 0; i < config_.layers; ++i) {
     const Stretch stretch = [this, i, sequence](const StretchInputs& inputs, AttentionTape* tape) {
       return block(blocks_[i], inputs, sequence, tape);
     };
     keeping.is_trained = i >= first_trained;
-    if (observer_) keeping.observe = [this, i](PassMoment moment) { observer_(i + 1, moment); };
+    if (is_watched) keeping.observe = [tell, i](PassMoment moment) { tell(i + 1, moment); };
     x = checkpointed(stretch, {x, conditions.modulation, conditions.states}, keeping);
   }
 
   const auto last = (conditions.time.unsqueeze(-2) + table_).unbind(-2);
   x = norm_modulate(x, last[1], last[0], config_.eps);
   x = sequence.all(project(x, cast(last_.weight), cast(last_.bias)));
-  if (observer_) observer_(0, PassMoment::after_forward);
+  tell(0, PassMoment::after_forward);
   return from_patches(x, grid, config_.patch).to(table_.scalar_type());
 }
 

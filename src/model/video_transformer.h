@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "model/activation_checkpoint.h"
 #include "model/config.h"
 #include "model/lora.h"
+#include "model/stored_blocks.h"
 #include "model/tokens.h"
 #include "safetensors/named_tensors.h"
 
@@ -20,6 +22,7 @@ namespace pendulum {
 struct LinearWeights {
   at::Tensor weight, bias;  // (out, in), (out)
   std::optional<Adapter> adapter{};
+  std::shared_ptr<const StoredWeight> stored{};  // in place of `weight`; null: none
 };
 
 struct AttentionWeights {
@@ -51,6 +54,10 @@ class VideoTransformer {
   // for published ones to fill. `master` is the parameters' type: kDouble for numerical checks.
   VideoTransformer(const WanConfig& config, std::optional<uint64_t> seed,
                    at::ScalarType master = at::kFloat);
+  // All weights are frozen from the start, for adapters to stand beside them; the matrices of
+  // blocks' linear layers are stored so, and no parameters. Nothing has a value yet.
+  VideoTransformer(const WanConfig& config, WeightStorage blocks,
+                   at::ScalarType master = at::kFloat);
   // Copies would share parameters without saying so.
   VideoTransformer(const VideoTransformer&) = delete;
   VideoTransformer& operator=(const VideoTransformer&) = delete;
@@ -75,6 +82,14 @@ class VideoTransformer {
   const NamedTensors& parameters() const { return parameters_; }
   int64_t parameter_count() const;
 
+  // The frozen matrices that are stored; null: all weights are parameters.
+  const StoredBlocks* stored() const { return stored_.get(); }
+  // A stored matrix takes these values, which are on the CPU.
+  void store(const std::string& name, const at::Tensor& values);
+  // The last `blocks` blocks' stored matrices wait in host memory and come one block ahead of their
+  // use. ConfigError names model.swap_blocks where there are fewer blocks. Results are the same.
+  void set_swap_blocks(int blocks);
+
   // Freezes all weights and puts trained adapters beside some (model/lora.h). Once.
   void add_adapters(const LoraConfig& lora, uint64_t seed);
   bool has_adapters() const { return lora_.rank > 0; }
@@ -84,7 +99,8 @@ class VideoTransformer {
   NamedTensors trainable() const;
   // All but the adapters'.
   NamedTensors base() const;
-  // The layers' weights take in what the adapters add, and the adapters are gone.
+  // The layers' weights take in what the adapters add, and the adapters are gone. None may be
+  // stored.
   void merge_adapters();
   // Fresh values for `these`, as the constructor gives them to all; names are those of
   // parameters().
@@ -131,6 +147,8 @@ class VideoTransformer {
                              AttentionTape* tape) const;
   at::Tensor cast(const at::Tensor& parameter) const;
   at::Tensor product(const at::Tensor& x, const LinearWeights& layer) const;
+  at::Tensor side_by_side(const at::Tensor& x,
+                          const std::vector<const LinearWeights*>& layers) const;
   std::vector<ParameterSpec> specs() const;
 
   WanConfig config_;
@@ -140,6 +158,7 @@ class VideoTransformer {
   bool offloads_ = false;
   PassObserver observer_;
   NamedTensors parameters_;
+  std::unique_ptr<StoredBlocks> stored_;
 
   // The same tensors by their role.
   at::Tensor table_;  // (1, 2, D): shift and scale of the last norm

@@ -81,8 +81,18 @@ VideoTransformer::VideoTransformer(const WanConfig& config, std::optional<uint64
   bind();
 }
 
+VideoTransformer::VideoTransformer(const WanConfig& config, WeightStorage blocks,
+                                   at::ScalarType master)
+    : config_(config), compute_(master), stored_(std::make_unique<StoredBlocks>(config, blocks)) {
+  check(master == at::kFloat || master == at::kDouble, "parameters in fp32 or fp64");
+  parameters_ = allocate(specs(), at::TensorOptions(master));
+  bind();
+}
+
+// Of what is a parameter.
 std::vector<ParameterSpec> VideoTransformer::specs() const {
   std::vector<ParameterSpec> all = parameter_specs(config_);
+  std::erase_if(all, [this](const auto& spec) { return stored_ && stored_->find(spec.name); });
   for (ParameterSpec& spec : adapter_specs(config_, lora_)) all.push_back(std::move(spec));
   return all;
 }
@@ -111,6 +121,7 @@ NamedTensors VideoTransformer::trainable() const {
 
 void VideoTransformer::merge_adapters() {
   if (!has_adapters()) return;
+  check(!stored_, "weights that are parameters, to merge adapters into");
   const std::map<std::string, at::Tensor> values(parameters_.begin(), parameters_.end());
   for (const std::string& layer : adapted_layers(config_, lora_.targets)) {
     const at::NoGradGuard no_grad;
@@ -127,7 +138,9 @@ void VideoTransformer::bind() {
   std::map<std::string, at::Tensor> by_name;
   for (auto& [name, tensor] : parameters_) by_name[name] = tensor;
   const auto linear_at = [&](const std::string& name) {
-    LinearWeights layer{by_name.at(name + ".weight"), by_name.at(name + ".bias")};
+    LinearWeights layer{.weight = {}, .bias = by_name.at(name + ".bias")};
+    if (stored_) layer.stored = stored_->find(name + ".weight");
+    if (!layer.stored) layer.weight = by_name.at(name + ".weight");
     if (by_name.contains(adapter_down(name))) {
       layer.adapter = {by_name.at(adapter_down(name)), by_name.at(adapter_up(name)), lora_.scale()};
     }
@@ -221,8 +234,22 @@ void VideoTransformer::set_compute(at::ScalarType type) {
   compute_ = type;
 }
 
+void VideoTransformer::store(const std::string& name, const at::Tensor& values) {
+  check(stored_ != nullptr, "a model with stored matrices, for ", name);
+  stored_->set(name, values);
+}
+
+void VideoTransformer::set_swap_blocks(int blocks) {
+  if (blocks > config_.layers)
+    throw ConfigError(
+        text("model.swap_blocks is ", blocks, ", but the model has ", config_.layers, " blocks"));
+  check(stored_ != nullptr, "stored matrices, to swap them");
+  stored_->move_to(device(), blocks);
+}
+
 void VideoTransformer::to(at::Device target) {
   if (target == device()) return;
+  if (stored_) stored_->move_to(target, stored_->swapped());
   NamedTensors moved = allocate(specs(), table_.options().device(target).requires_grad(false));
   for (size_t i = 0; i < moved.size(); ++i) {
     moved[i].second.copy_(parameters_[i].second.detach());
