@@ -136,7 +136,7 @@ TEST_F(BatchTest, EverySampleOfThePlanArrivesOnceOnAnyPlacement) {
       const Batch batch = whole.builder.next();
       const BucketPlan& bucket = whole.plan.segments[all.plan.segment].buckets[batch.bucket];
       EXPECT_EQ(batch.latents.size(0), bucket.batch);
-      EXPECT_EQ(batch.text.sizes(), (std::vector<int64_t>{bucket.batch, 16, 384}));
+      EXPECT_EQ(batch.conditions.text.sizes(), (std::vector<int64_t>{bucket.batch, 16, 384}));
       for (size_t b = 0; b < batch.consumed.size(); ++b) {
         EXPECT_EQ(batch.keys[b].bucket, bucket.uid);
         EXPECT_EQ(batch.keys[b].ordinal, batch.consumed[b].ordinal);
@@ -331,7 +331,7 @@ TEST_F(BatchTest, ProcessesThatShareASampleGetTheSameBatch) {
         ++pass;
         const Batch& want = step[batch.consumed[0].place];
         ASSERT_TRUE(at::equal(batch.latents, want.latents));
-        ASSERT_TRUE(at::equal(batch.text, want.text));
+        ASSERT_TRUE(at::equal(batch.conditions.text, want.conditions.text));
         ASSERT_EQ(batch.consumed.size(), want.consumed.size());
         for (size_t b = 0; b < want.consumed.size(); ++b) {
           EXPECT_EQ(batch.keys[b].ordinal, want.keys[b].ordinal);

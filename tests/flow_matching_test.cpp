@@ -35,28 +35,28 @@ TEST(FlowMatching, ThePathJoinsDataAndNoise) {
   const FlowMatching flow(objective("velocity"), 5, {1, 2, 2});
   const at::Tensor x0 = latents();
   const at::Tensor noise = keyed_noise(x0.sizes(), Purpose::noise, 5, keys(3));
-  const auto look = [&](const at::Tensor& x_t, const at::Tensor& time, const at::Tensor&) {
+  const auto look = [&](const at::Tensor& x_t, const at::Tensor& time, const Conditions&) {
     const at::Tensor t = (time / 1000).view({3, 1, 1, 1, 1});
     const at::Tensor want = (1 - t) * x0 + t * noise;
     EXPECT_LE((x_t - want).abs().max().item<double>(), 1e-6);
     return noise - x0;  // the perfect velocity
   };
-  EXPECT_LE(flow.loss(look, x0, kText, keys(3)).max().item<double>(), 1e-12);
+  EXPECT_LE(flow.loss(look, x0, {kText}, keys(3)).max().item<double>(), 1e-12);
 }
 
 TEST(FlowMatching, BothPredictionsOfTheSameThingHaveTheSameLoss) {
   const FlowMatching velocity(objective("velocity"), 5, {1, 2, 2}), x(objective("x"), 5, {1, 2, 2});
   const at::Tensor x0 = latents();
   const at::Tensor guess = at::roll(x0, 1, 0);
-  const auto predict_x = [&](const at::Tensor&, const at::Tensor&, const at::Tensor&) {
+  const auto predict_x = [&](const at::Tensor&, const at::Tensor&, const Conditions&) {
     return guess;
   };
   const auto predict_velocity = [&](const at::Tensor& x_t, const at::Tensor& time,
-                                    const at::Tensor&) {
+                                    const Conditions&) {
     return to_velocity(guess, x_t, time / 1000, Predict::x, 0.02);
   };
-  const at::Tensor a = velocity.loss(predict_velocity, x0, kText, keys(3));
-  const at::Tensor b = x.loss(predict_x, x0, kText, keys(3));
+  const at::Tensor a = velocity.loss(predict_velocity, x0, {kText}, keys(3));
+  const at::Tensor b = x.loss(predict_x, x0, {kText}, keys(3));
   for (int i = 0; i < 3; ++i) {
     // Dividing by t amplifies the rounding of x_t: a few eps over the smallest t, squared errors
     // twice that.
@@ -70,7 +70,7 @@ TEST(FlowMatching, TokensMayHaveTheirOwnTime) {
   const FlowMatching flow(config, 5, {1, 2, 2});
   const at::Tensor x0 = latents();
   const at::Tensor noise = keyed_noise(x0.sizes(), Purpose::noise, 5, keys(3));
-  const auto look = [&](const at::Tensor& x_t, const at::Tensor& time, const at::Tensor&) {
+  const auto look = [&](const at::Tensor& x_t, const at::Tensor& time, const Conditions&) {
     EXPECT_EQ(time.sizes(), (std::vector<int64_t>{3, 12}));
     // Token 5 of sample 1 is frame 1, patch row 0, patch column 1.
     const double t = time[1][5].item<double>() / 1000;
@@ -80,7 +80,7 @@ TEST(FlowMatching, TokensMayHaveTheirOwnTime) {
     EXPECT_NEAR(x_t[1][1][1][1][2].item<double>(), want, 1e-6);
     return noise - x0;
   };
-  EXPECT_LE(flow.loss(look, x0, kText, keys(3)).max().item<double>(), 1e-12);
+  EXPECT_LE(flow.loss(look, x0, {kText}, keys(3)).max().item<double>(), 1e-12);
 }
 
 TEST(FlowMatching, NoiseBelongsToTheSampleNotToItsPlace) {
@@ -98,13 +98,13 @@ TEST(FlowMatching, CaptionsAreDroppedAtTheirRatePerSample) {
   for (int i = 0; i < 10000; ++i) dropped += flow.drops_caption({7, i});
   EXPECT_LE(std::abs(dropped - 1000), 5 * 30);  // standard deviation 30
 
-  const auto look = [&](const at::Tensor& x_t, const at::Tensor&, const at::Tensor& text) {
+  const auto look = [&](const at::Tensor& x_t, const at::Tensor&, const Conditions& conditions) {
     for (int b = 0; b < 3; ++b) {
-      EXPECT_EQ(text[b].sum().item<double>(), flow.drops_caption({7, 26 + b}) ? 0 : 8);
+      EXPECT_EQ(conditions.text[b].sum().item<double>(), flow.drops_caption({7, 26 + b}) ? 0 : 8);
     }
     return x_t;
   };
-  flow.loss(look, latents(), kText, {{7, 26}, {7, 27}, {7, 28}});
+  flow.loss(look, latents(), {kText}, {{7, 26}, {7, 27}, {7, 28}});
 }
 
 TEST(FlowMatching, ShiftKeepsTheEndsAndRaisesTheMiddle) {

@@ -25,8 +25,8 @@ const std::vector<Prompt> kPrompts{{"a red circle moves right", 1},
 
 // A network of elementwise operations whose answer depends on everything it is given: its rounding
 // cannot depend on the batch.
-at::Tensor elementwise(const at::Tensor& x, const at::Tensor& time, const at::Tensor& text) {
-  const at::Tensor word = text.select(1, 1).select(1, 0).view({-1, 1, 1, 1, 1});
+at::Tensor elementwise(const at::Tensor& x, const at::Tensor& time, const Conditions& told) {
+  const at::Tensor word = told.text.select(1, 1).select(1, 0).view({-1, 1, 1, 1, 1});
   return x * (time / 1000).view({-1, 1, 1, 1, 1}) - at::sin(x) + word;
 }
 
@@ -52,15 +52,15 @@ TrainedModel* GeneratorTest::model_ = nullptr;
 
 TEST_F(GeneratorTest, GuidanceOneIsTheNetworkAloneWithOneEvaluation) {
   std::vector<int64_t> batches;
-  const Network counted = [&](const at::Tensor& x, const at::Tensor& time, const at::Tensor& text) {
+  const Network counted = [&](const at::Tensor& x, const at::Tensor& time, const Conditions& told) {
     batches.push_back(x.size(0));
-    return elementwise(x, time, text);
+    return elementwise(x, time, told);
   };
   const at::Tensor latents = generator(counted, settings(1)).generate_latents(kPrompts, kTinyShape);
   EXPECT_EQ(batches, std::vector<int64_t>(4, 4));  // four steps of four prompts
 
   // The same path by hand, from the noise that no step has touched.
-  const Network still = [](const at::Tensor& x, const at::Tensor&, const at::Tensor&) {
+  const Network still = [](const at::Tensor& x, const at::Tensor&, const Conditions&) {
     return at::zeros_like(x);
   };
   const at::Tensor noise = generator(still, settings(1)).generate_latents(kPrompts, kTinyShape);
@@ -68,7 +68,7 @@ TEST_F(GeneratorTest, GuidanceOneIsTheNetworkAloneWithOneEvaluation) {
       model_->text_encoder->encode({kPrompts[0].text, kPrompts[1].text, "x", kPrompts[3].text});
   text[2].zero_();
   const Velocity velocity = [&](const at::Tensor& x, double t) {
-    return elementwise(x, at::full({4}, t, at::kFloat) * 1000, text);
+    return elementwise(x, at::full({4}, t, at::kFloat) * 1000, {text});
   };
   EXPECT_TRUE(latents.equal(integrate(Solver::ab2, velocity, noise, time_grid(4, 1))));
 }
@@ -77,9 +77,9 @@ TEST_F(GeneratorTest, GuidanceGoesFromNoCaptionThroughTheCaption) {
   std::vector<int64_t> batches;
   // The velocity is the caption's first state, 0 without one; time has length 1, so latents end at
   // noise - g * state.
-  const Network word = [&](const at::Tensor& x, const at::Tensor&, const at::Tensor& text) {
+  const Network word = [&](const at::Tensor& x, const at::Tensor&, const Conditions& told) {
     batches.push_back(x.size(0));
-    return at::zeros_like(x) + text.select(1, 0).select(1, 0).view({-1, 1, 1, 1, 1});
+    return at::zeros_like(x) + told.text.select(1, 0).select(1, 0).view({-1, 1, 1, 1, 1});
   };
   const at::Tensor state = model_->text_encoder->encode({kPrompts[0].text})
                                .select(1, 0)
@@ -125,8 +125,8 @@ TEST_F(GeneratorTest, TransformerDependsOnTheBatchByRoundingAlone) {
   ASSERT_TRUE(together.isfinite().all().item<bool>());
   const VideoTransformer& transformer = *model_->transformer;
   const Network disturbed = [&](const at::Tensor& x, const at::Tensor& time,
-                                const at::Tensor& text) {
-    return transformer.forward(x * (1 + std::numeric_limits<float>::epsilon()), time, text);
+                                const Conditions& told) {
+    return transformer.forward(x * (1 + std::numeric_limits<float>::epsilon()), time, told.text);
   };
   const at::Tensor nearby =
       generator(disturbed, generate_settings(model_->generate, model_->objective))
@@ -155,7 +155,7 @@ TEST_F(GeneratorTest, BatchesOfAnySizeGiveTheSameClips) {
 
 // A network that knows the clean latent arrives at it, however small the last step's time is.
 TEST_F(GeneratorTest, PredictedCleanLatentIsReached) {
-  const Network oracle = [](const at::Tensor& x, const at::Tensor&, const at::Tensor&) {
+  const Network oracle = [](const at::Tensor& x, const at::Tensor&, const Conditions&) {
     return at::full_like(x, 0.25f);
   };
   GenerateSettings known = settings(1);

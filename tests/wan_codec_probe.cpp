@@ -2,12 +2,15 @@
 //   wan_codec_probe run WEIGHTS TILE PIXELS_AT_ONCE CASE.safetensors RESULT.safetensors
 //   wan_codec_probe write WEIGHTS FOLDER fp32|bf16|stored     diffusers' folder
 //   wan_codec_probe rename WEIGHTS FILE                       a file in the original names
+//   wan_codec_probe first WEIGHTS channels|latent FRAMES CASE.safetensors RESULT.safetensors
 // A case: "frames" (T, H, W, 3) bytes, "z" (C, F, h, w). The result: "posterior", "decoded" (3, T,
-// H, W), and "latent", the posterior's mean as the network is trained on it.
+// H, W), and "latent", the posterior's mean as the network is trained on it; of first, whose case
+// holds one frame, "start": what a model is given of it.
 #include <ATen/ATen.h>
 
 #include <iostream>
 
+#include "embed/first_frame.h"
 #include "embed/wan_codec.h"
 
 namespace pendulum {
@@ -55,6 +58,17 @@ void rename(const std::string& weights, const std::string& path) {
   write_safetensors(path, tensors);
 }
 
+void give_first(const std::string& weights, const std::string& kind, int frames,
+                const std::string& given, const std::string& result) {
+  const at::Tensor bytes = SafetensorsFile::open(given).load("frames").contiguous();
+  Frames first(1, static_cast<int>(bytes.size(1)), static_cast<int>(bytes.size(2)));
+  std::copy_n(bytes.const_data_ptr<uint8_t>(), bytes.numel(), first.rgb.begin());
+  const WanCodec codec({.kind = "wan", .weights = weights, .device = "cpu"});
+  const FirstFrameEncoder encoder(kind == "latent" ? FirstFrame::latent : FirstFrame::channels,
+                                  codec, nullptr);
+  write_safetensors(result, {{"start", encoder.start(first, frames)}});
+}
+
 }  // namespace
 }  // namespace pendulum
 
@@ -70,8 +84,10 @@ int main(int argc, char** argv) {
       pendulum::write(words[1], words[2], words[3]);
     } else if (argc == 4 && words[0] == "rename") {
       pendulum::rename(words[1], words[2]);
+    } else if (argc == 7 && words[0] == "first") {
+      pendulum::give_first(words[1], words[2], std::stoi(words[3]), words[4], words[5]);
     } else {
-      std::cerr << "usage: wan_codec_probe run|write|rename ...; see wan_codec_probe.cpp\n";
+      std::cerr << "usage: wan_codec_probe run|write|rename|first ...; see wan_codec_probe.cpp\n";
       return 2;
     }
   } catch (const std::exception& e) {

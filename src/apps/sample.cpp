@@ -17,6 +17,7 @@ struct SampleOptions {
   ModelOptions model;
   std::vector<std::string> prompts;
   std::string prompts_file;
+  std::vector<std::string> images;
   std::string out = "samples";
   uint64_t seed = 0;
   int batch = 16;
@@ -43,10 +44,19 @@ std::vector<Prompt> prompts_of(const SampleOptions& options, const GenerateConfi
     for (const std::string& caption : read_prompts(options.prompts_file))
       captions.push_back(caption);
   }
-  if (captions.empty()) captions = generate.prompts;
+  std::vector<std::string> images = options.images;
+  if (captions.empty()) {
+    captions = generate.prompts;
+    if (images.empty()) images = generate.images;
+  }
   if (captions.empty()) throw ConfigError("no caption: give --prompt \"...\" or --prompts FILE");
+  if (!images.empty() && images.size() != captions.size()) {
+    throw ConfigError(text("--image: ", images.size(), " first frames for ", captions.size(),
+                           " captions: expected one for each"));
+  }
   std::vector<Prompt> prompts;
-  for (size_t i = 0; i < captions.size(); ++i) prompts.push_back({captions[i], options.seed + i});
+  for (size_t i = 0; i < captions.size(); ++i)
+    prompts.push_back({captions[i], options.seed + i, images.empty() ? "" : images[i]});
   return prompts;
 }
 
@@ -80,6 +90,11 @@ void add_sample(CLI::App& app) {
       ->allow_extra_args(false);
   command->add_option("--prompts", options->prompts_file, "file with one caption a line")
       ->type_name("FILE");
+  command
+      ->add_option("--image", options->images,
+                   "image-to-video models: the first frame, one for each caption in their order")
+      ->type_name("FILE")
+      ->allow_extra_args(false);
   command
       ->add_option("--out", options->out, "clip.mp4 or picture.png for one caption, else a folder")
       ->capture_default_str();

@@ -136,15 +136,17 @@ void BatchBuilder::share(const Expected& expected, Batch* batch) {
     const LatentShape s = embedder_.codec().latent_shape(bucket.shape);
     batch->latents =
         at::empty({size, embedder_.codec().channels(), s.frames, s.height, s.width}, at::kFloat);
-    batch->text = at::empty(
-        {size, embedder_.text_encoder().length(), embedder_.text_encoder().dim()}, at::kFloat);
+    batch->conditions = embedder_.empty_conditions(size, bucket.shape);
   }
   Communicator& members = expected.sharers->members();
   const double before = members.waited_seconds();
   members.broadcast(replacements, expected.embedder).wait();
   if (expected.embedder != members.rank()) waited_in_calls_ += members.waited_seconds() - before;
   members.broadcast(batch->latents, expected.embedder).wait();
-  members.broadcast(batch->text, expected.embedder).wait();
+  batch->conditions.map([&](const at::Tensor& part) {
+    members.broadcast(part, expected.embedder).wait();
+    return part;
+  });
   if (expected.embedder == members.rank()) return;
 
   batch->bucket = planned.bucket;
@@ -190,7 +192,8 @@ Batch BatchBuilder::build(const PlannedBatch& batch_plan,
   Batch batch;
   batch.bucket = batch_plan.bucket;
   batch.withdrawals = withdrawals;
-  std::vector<at::Tensor> latents, text_states;
+  std::vector<at::Tensor> latents;
+  std::vector<Conditions> conditions;
   for (size_t i = 0; i < batch_plan.samples.size(); ++i) {
     const PlannedSample& planned = batch_plan.samples[i];
     ConsumedSample consumed{.place = batch_plan.first_place + static_cast<int64_t>(i),
@@ -207,7 +210,7 @@ Batch BatchBuilder::build(const PlannedBatch& batch_plan,
       auto embedded = embedder_.embed(source.data, consumed.sample, request, caption, latent);
       if (auto* good = std::get_if<Embedded>(&embedded)) {
         latents.push_back(std::move(good->latent));
-        text_states.push_back(std::move(good->text));
+        conditions.push_back(std::move(good->conditions));
         break;
       }
       batch.unreadable.push_back(text("sources.", bucket.source, ": ",
@@ -223,7 +226,7 @@ Batch BatchBuilder::build(const PlannedBatch& batch_plan,
     batch.consumed.push_back(consumed);
   }
   batch.latents = at::stack(latents);
-  batch.text = at::stack(text_states);
+  batch.conditions = stack(conditions);
   return batch;
 }
 

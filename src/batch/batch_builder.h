@@ -45,7 +45,7 @@ struct ConsumedSample {
 struct Batch {
   int bucket = 0;      // index in the segment's buckets
   at::Tensor latents;  // (B, C, F, h, w) fp32, drawn
-  at::Tensor text;     // (B, L, D) fp32
+  Conditions conditions{};
   std::vector<SampleKey> keys;
   std::vector<ConsumedSample> consumed;
   std::vector<std::string> unreadable;  // "id: reason" of each entry that could not be read

@@ -22,6 +22,7 @@ enum class Purpose : uint64_t {
   validation = 11,
   synthesis = 12,
   posterior = 13,
+  first_frame = 14,
 };
 
 inline constexpr uint64_t kGolden = 0x9E3779B97F4A7C15;  // floor(2^64 (sqrt(5) - 1) / 2), odd

@@ -39,6 +39,11 @@ class Codec {
   virtual at::Tensor encode(const Frames& frames) const = 0;
   // The latent that belongs to `key`: noise is a function of the key and of the element alone.
   virtual at::Tensor latent(const at::Tensor& posterior, uint64_t key) const = 0;
+  // The latent without noise: the mean of those that latent() gives.
+  virtual at::Tensor mean(const at::Tensor& posterior) const = 0;
+  // The latent, without noise, of a clip of `frames` frames that begins with this one and is grey
+  // behind it (level 127.5): image-to-video models are given it. first.count is 1.
+  virtual at::Tensor encode_first(const Frames& first, int frames) const = 0;
   virtual Frames decode(const at::Tensor& latent) const = 0;
 
   // Changes whenever the same frames would give another posterior, or a posterior another

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -12,14 +13,16 @@
 #include "data/media_reader.h"
 #include "data/packed_data.h"
 #include "embed/codec.h"
+#include "embed/conditions.h"
 #include "embed/embedding_cache.h"
+#include "embed/first_frame.h"
 #include "embed/text_encoder.h"
 
 namespace pendulum {
 
 struct Embedded {
-  at::Tensor latent;  // (C, F, h, w) fp32, drawn
-  at::Tensor text;    // (L, D) fp32, zeros behind the caption
+  at::Tensor latent;      // (C, F, h, w) fp32, drawn
+  Conditions conditions;  // of one sample, the first frame given wherever there is more than one
 };
 
 // Gives the encoded bytes of a sample; called only when its posterior is not in the cache.
@@ -30,7 +33,8 @@ class Embedder {
  public:
   // The parts must outlive it. Without a cache it keeps what was used last in memory: captions come
   // again and again.
-  Embedder(const Codec& codec, const TextEncoder& text_encoder, EmbeddingCache* cache);
+  Embedder(const Codec& codec, const TextEncoder& text_encoder, EmbeddingCache* cache,
+           FirstFrameEncoder first_frame = {});
 
   // A sample with the caption that the bits choose among its captions (0: the first), and the
   // latent that belongs to latent_key among those its posterior allows. ReadFailure where its media
@@ -46,15 +50,28 @@ class Embedder {
                                                   const ClipRequest& request) const;
   at::Tensor text(const std::string& caption) const;
 
+  // Of `batch` samples of this shape, to be filled.
+  Conditions empty_conditions(int64_t batch, const Shape& shape) const;
+
   const Codec& codec() const { return *codec_; }
   const TextEncoder& text_encoder() const { return *text_encoder_; }
+  const FirstFrameEncoder& first_frame() const { return first_frame_; }
   CacheStats cache_stats() const { return cache_->stats(); }
 
  private:
+  class Clip;
+  std::variant<at::Tensor, ReadFailure> posterior(Clip& clip) const;
+  std::variant<at::Tensor, ReadFailure> cached(
+      const std::string& key, Clip& clip,
+      const std::function<at::Tensor(const Frames&)>& encode) const;
+  std::optional<ReadFailure> give_first_frame(Clip& clip, const at::Tensor& posterior,
+                                              Conditions* conditions) const;
+
   const Codec* codec_;
   const TextEncoder* text_encoder_;
   std::unique_ptr<EmbeddingCache> memory_;  // where no cache was given
   EmbeddingCache* cache_;
+  FirstFrameEncoder first_frame_;
 };
 
 }  // namespace pendulum

@@ -42,6 +42,15 @@ at::Tensor HaarCodec::encode(const Frames& frames) const {
   return latent;
 }
 
+// The transform is linear and grey is its zero.
+at::Tensor HaarCodec::encode_first(const Frames& first, int frames) const {
+  check(first.count == 1, "one frame: ", first.count);
+  const LatentShape shape = latent_shape({frames, first.height, first.width});
+  at::Tensor latent = at::zeros({channels(), shape.frames, shape.height, shape.width}, at::kFloat);
+  latent.narrow(1, 0, 1).copy_(encode(first));
+  return latent;
+}
+
 Frames HaarCodec::decode(const at::Tensor& latent) const {
   check(latent.dim() == 4 && latent.size(0) == channels() && latent.numel() > 0,
         "a latent of (channels, frames, height, width): ", latent.sizes(), ", channels ",

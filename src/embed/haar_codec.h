@@ -21,6 +21,8 @@ class HaarCodec final : public Codec {
   // range.
   at::Tensor encode(const Frames& frames) const override;
   at::Tensor latent(const at::Tensor& posterior, uint64_t) const override { return posterior; }
+  at::Tensor mean(const at::Tensor& posterior) const override { return posterior; }
+  at::Tensor encode_first(const Frames& first, int frames) const override;
   // Without drop the frames that were encoded, to the bit; with drop n their mean over 2^n x 2^n
   // pixels. Values that no frame has are clamped.
   Frames decode(const at::Tensor& latent) const override;

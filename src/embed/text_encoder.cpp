@@ -71,6 +71,8 @@ at::Tensor TextEncoder::pad(const at::Tensor& states) const {
   return out;
 }
 
+at::Tensor TextEncoder::no_caption() const { return at::zeros({length_, dim()}, at::kFloat); }
+
 at::Tensor TextEncoder::encode(const std::vector<std::string>& captions) const {
   check(!captions.empty(), "at least one caption");
   std::vector<at::Tensor> padded;

@@ -35,6 +35,10 @@ class TextEncoder {
   // From these files the same encoder can be opened again.
   virtual std::vector<TakenFile> files() const = 0;
 
+  // (length, dim): what a model is told in place of a caption that is left out, in training and in
+  // guidance: zeros, or what its published models know.
+  virtual at::Tensor no_caption() const;
+
   // (B, length, dim): captions' states, zeros behind the last token, as Wan pads.
   at::Tensor encode(const std::vector<std::string>& captions) const;
   // (tokens, dim) -> (length, dim).

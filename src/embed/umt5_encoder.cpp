@@ -77,6 +77,8 @@ at::Tensor Umt5Encoder::states(std::string_view caption) const {
   return network_.forward(tokenizer_.encode(clean_prompt(caption), length()));
 }
 
+at::Tensor Umt5Encoder::no_caption() const { return pad(states("")); }
+
 std::string Umt5Encoder::key() const {
   std::call_once(key_once_, [&] {
     std::vector<std::string> paths;

@@ -28,6 +28,8 @@ class Umt5Encoder final : public TextEncoder {
   Umt5Encoder(const TextConfig& config, const std::string& path, at::Device device = at::kCPU);
 
   at::Tensor states(std::string_view caption) const override;
+  // The states of the empty caption, as Wan's pipelines tell it.
+  at::Tensor no_caption() const override;
   int dim() const override { return static_cast<int>(network_.config().width); }
   // Reads all weights the first time; their hashes are remembered beside them (content_hash.h).
   std::string key() const override;

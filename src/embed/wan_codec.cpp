@@ -40,6 +40,27 @@ WanVaeOptions options_of(const CodecConfig& config, const WanVaeConfig& vae) {
   return options;
 }
 
+// (F, H, W, 3) bytes, only read through: ATen has no tensors of const memory.
+at::Tensor pixels_of(const Frames& frames) {
+  check(frames.rgb.size() == frames.count * frames.frame_bytes(),
+        "three bytes a pixel: ", frames.rgb.size());
+  return at::from_blob(const_cast<uint8_t*>(frames.rgb.data()),
+                       {frames.count, frames.height, frames.width, 3}, at::kByte);
+}
+
+// (count, 3, height, width) in [-1, 1].
+at::Tensor levels(const at::Tensor& bytes, int64_t first, int64_t count,
+                  const FrameRegion& region) {
+  return bytes.narrow(0, first, count)
+      .narrow(1, region.y, region.height)
+      .narrow(2, region.x, region.width)
+      .to(at::kFloat)
+      .div_(255)
+      .mul_(2)
+      .sub_(1)
+      .permute({0, 3, 1, 2});
+}
+
 at::Tensor per_channel(const std::vector<double>& values) {
   return at::tensor(values, at::kDouble).to(at::kFloat).view({-1, 1, 1, 1});
 }
@@ -58,21 +79,30 @@ WanCodec::WanCodec(const CodecConfig& config, const WanVaeWeights& weights)
 at::Tensor WanCodec::encode(const Frames& frames) const {
   const Shape shape{frames.count, frames.height, frames.width};
   latent_shape(shape);  // throws for what the codec cannot divide
-  check(frames.rgb.size() == frames.count * frames.frame_bytes(),
-        "three bytes a pixel: ", frames.rgb.size());
-  // Only read through: ATen has no tensors of const memory.
-  const at::Tensor bytes = at::from_blob(const_cast<uint8_t*>(frames.rgb.data()),
-                                         {frames.count, frames.height, frames.width, 3}, at::kByte);
+  const at::Tensor bytes = pixels_of(frames);
   return vae_.encode(shape, [&](int64_t first, int64_t count, const FrameRegion& region) {
-    return bytes.narrow(0, first, count)
-        .narrow(1, region.y, region.height)
-        .narrow(2, region.x, region.width)
-        .to(at::kFloat)
-        .div_(255)
-        .mul_(2)
-        .sub_(1)
-        .permute({0, 3, 1, 2});
+    return levels(bytes, first, count, region);
   });
+}
+
+at::Tensor WanCodec::encode_first(const Frames& first, int frames) const {
+  check(first.count == 1, "one frame: ", first.count);
+  const Shape shape{frames, first.height, first.width};
+  latent_shape(shape);
+  const at::Tensor bytes = pixels_of(first);
+  const auto pixels = [&](int64_t begin, int64_t count, const FrameRegion& region) {
+    at::Tensor part = at::zeros({count, 3, region.height, region.width}, at::kFloat);
+    if (begin == 0) part.narrow(0, 0, 1).copy_(levels(bytes, 0, 1, region));
+    return part;
+  };
+  return mean(vae_.encode(shape, pixels));
+}
+
+at::Tensor WanCodec::mean(const at::Tensor& posterior) const {
+  check(posterior.dim() == 4 && posterior.size(0) == 2 * channels(),
+        "mean and log-variance: ", posterior.sizes());
+  const at::NoGradGuard no_grad;
+  return normalised(posterior.narrow(0, 0, channels()));
 }
 
 at::Tensor WanCodec::latent(const at::Tensor& posterior, uint64_t key) const {
@@ -87,7 +117,7 @@ at::Tensor WanCodec::latent(const at::Tensor& posterior, uint64_t key) const {
     fill_normal(noise.mutable_data_ptr<float>(), noise.numel(), key);
     z.add_(noise.mul_((log_variance * 0.5).exp_()));
   }
-  return z.sub_(mean_).div_(deviation_);
+  return normalised(z);
 }
 
 Frames WanCodec::decode(const at::Tensor& latent) const {

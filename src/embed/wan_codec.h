@@ -24,6 +24,8 @@ class WanCodec final : public Codec {
   at::Tensor encode(const Frames& frames) const override;
   // ((mean + std noise) - latents_mean) / latents_std, the noise left out with codec.sample false.
   at::Tensor latent(const at::Tensor& posterior, uint64_t key) const override;
+  at::Tensor mean(const at::Tensor& posterior) const override;
+  at::Tensor encode_first(const Frames& first, int frames) const override;
   Frames decode(const at::Tensor& latent) const override;
 
   std::string key() const override;
@@ -34,6 +36,7 @@ class WanCodec final : public Codec {
 
  private:
   WanCodec(const CodecConfig& config, const WanVaeWeights& weights);
+  at::Tensor normalised(const at::Tensor& z) const { return (z - mean_).div_(deviation_); }
 
   CodecConfig config_;
   WanVaeConfig vae_config_;

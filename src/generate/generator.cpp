@@ -4,11 +4,16 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <fstream>
+#include <iterator>
 #include <utility>
+#include <variant>
 
 #include "core/error.h"
 #include "core/log.h"
 #include "core/random.h"
+#include "data/media_reader.h"
+#include "objective/first_latent.h"
 
 namespace pendulum {
 namespace {
@@ -42,26 +47,73 @@ GenerateSettings generate_settings(const GenerateConfig& generate,
           parse_predict(objective.predict)};
 }
 
+// What the network is told of all prompts of a batch.
+struct Generator::Told {
+  Conditions with, without;  // the caption
+  at::Tensor given;          // (B) bool: whether a first frame is
+};
+
 Generator::Generator(Network network, at::Device device, const Codec& codec,
                      const TextEncoder& text_encoder, std::array<int, 3> patch,
-                     const GenerateSettings& settings)
+                     const GenerateSettings& settings, FirstFrameEncoder first_frame)
     : network_(std::move(network)),
       device_(device),
       codec_(&codec),
       text_encoder_(&text_encoder),
       patch_(patch),
-      settings_(settings) {}
+      settings_(settings),
+      first_frame_(first_frame) {}
 
-// Caption and no caption stand in one batch, so that guidance costs one call of twice the size. No
-// caption is what caption dropout trained: text states of zero.
-at::Tensor Generator::guided_velocity(const at::Tensor& x, double t, const at::Tensor& text) const {
+Generator::Told Generator::tell(const std::vector<Prompt>& prompts, Shape shape) const {
+  const at::Tensor no_caption = text_encoder_->no_caption();
+  std::vector<Conditions> samples;
+  at::Tensor given = at::zeros({static_cast<int64_t>(prompts.size())}, at::kBool);
+  for (const Prompt& prompt : prompts) {
+    Conditions sample = first_frame_.nothing(shape);
+    sample.text = prompt.text.empty() ? no_caption : text_encoder_->encode({prompt.text})[0];
+    if (!prompt.image.empty()) {
+      const Frames first = first_frame(prompt.image, shape);
+      sample.start = first_frame_.start(first, shape.frames);
+      if (first_frame_.has_image_states()) sample.image = first_frame_.image(first);
+      given[static_cast<int64_t>(samples.size())] = true;
+    }
+    samples.push_back(std::move(sample));
+  }
+  Told told{stack(samples), {}, given.to(device_)};
+  told.without = told.with;
+  told.without.text = no_caption.expand_as(told.with.text);
+  return {told.with.to(device_), told.without.to(device_), told.given};
+}
+
+Frames Generator::first_frame(const std::string& path, Shape shape) const {
+  if (first_frame_.kind() == FirstFrame::none)
+    throw ConfigError(text(path, ": this model makes videos from captions alone, not from images"));
+  if (shape.frames == 1)
+    throw ConfigError(text(path, ": a still of one frame has nothing to make of a first frame"));
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw ConfigError(text(path, ": cannot be opened for reading"));
+  const std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
+  auto read = read_first_frame({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()},
+                               shape.height, shape.width);
+  if (const auto* failure = std::get_if<ReadFailure>(&read))
+    throw ConfigError(text(path, ": ", failure->reason));
+  return std::get<Frames>(std::move(read));
+}
+
+// Caption and no caption stand in one batch, so that guidance costs one call of twice the size.
+at::Tensor Generator::guided_velocity(const at::Tensor& x, double t, const Told& told) const {
   const bool is_guided = settings_.guidance != 1;
   const at::Tensor x_t = is_guided ? at::cat({x, x}) : x;
-  const at::Tensor states = is_guided ? at::cat({text, at::zeros_like(text)}) : text;
-  const at::Tensor time = at::full({x_t.size(0)}, t, x.options());
-  const at::Tensor output = network_(x_t, time * 1000, states).to(at::kFloat);
+  const Conditions conditions = is_guided ? cat(told.with, told.without) : told.with;
+  at::Tensor time = at::full({x_t.size(0)}, t, x.options());
+  const at::Tensor sample_time = time;
+  if (first_frame_.kind() == FirstFrame::latent) {
+    const at::Tensor given = is_guided ? at::cat({told.given, told.given}) : told.given;
+    time = first_latent_time(time, given, x_t.sizes(), patch_);
+  }
+  const at::Tensor output = network_(x_t, time * 1000, conditions).to(at::kFloat);
   // No floor under the time: it weighs the loss, but here it would leave noise in the clip.
-  const at::Tensor velocity = to_velocity(output, x_t, time, settings_.predict, 0);
+  const at::Tensor velocity = to_velocity(output, x_t, sample_time, settings_.predict, 0);
   if (!is_guided) return velocity;
   const auto halves = velocity.chunk(2);
   return halves[1] + settings_.guidance * (halves[0] - halves[1]);
@@ -73,22 +125,18 @@ at::Tensor Generator::generate_latents(const std::vector<Prompt>& prompts, Shape
   const auto grid = codec_->latent_shape(shape);
   const int64_t tokens =
       (grid.frames / patch_[0]) * (grid.height / patch_[1]) * (grid.width / patch_[2]);
-  std::vector<std::string> captions(prompts.size());
-  std::transform(prompts.begin(), prompts.end(), captions.begin(),
-                 [](const Prompt& p) { return p.text; });
-  at::Tensor states = text_encoder_->encode(captions).to(at::kFloat);
-  for (size_t i = 0; i < captions.size(); ++i) {
-    if (captions[i].empty()) states[i].zero_();
-  }
-  const at::Tensor text = states.to(device_);
-  const at::Tensor noise =
+  const Told told = tell(prompts, shape);
+  at::Tensor x =
       prompt_noise(prompts, {codec_->channels(), grid.frames, grid.height, grid.width}).to(device_);
-  const Velocity velocity = [&](const at::Tensor& x, double t) {
-    return guided_velocity(x, t, text);
+  const bool holds_first = first_frame_.kind() == FirstFrame::latent;
+  const at::Tensor still = at::zeros({1}, x.options());
+  if (holds_first) x = with_first_latent(x, told.with.start, told.given);
+  const Velocity velocity = [&](const at::Tensor& at_t, double t) {
+    const at::Tensor v = guided_velocity(at_t, t, told);
+    return holds_first ? with_first_latent(v, still.view({1, 1, 1, 1, 1}), told.given) : v;
   };
   const double shift = settings_.shift.value_or(default_shift(tokens));
-  return integrate(settings_.solver, velocity, noise, time_grid(settings_.steps, shift))
-      .to(at::kCPU);
+  return integrate(settings_.solver, velocity, x, time_grid(settings_.steps, shift)).to(at::kCPU);
 }
 
 std::vector<Frames> Generator::generate(const std::vector<Prompt>& prompts, Shape shape,

@@ -12,8 +12,10 @@
 #include "core/shape.h"
 #include "data/frames.h"
 #include "embed/codec.h"
+#include "embed/first_frame.h"
 #include "embed/text_encoder.h"
 #include "generate/solver.h"
+#include "model/network.h"
 #include "objective/flow_matching.h"
 
 namespace pendulum {
@@ -23,6 +25,8 @@ namespace pendulum {
 struct Prompt {
   std::string text;
   uint64_t seed = 0;
+  std::string image{};  // file of its first frame, a picture or a video's first; empty: none is
+                        // given
 };
 
 struct GenerateSettings {
@@ -42,10 +46,12 @@ GenerateSettings generate_settings(const GenerateConfig& generate,
 class Generator {
  public:
   Generator(Network network, at::Device device, const Codec& codec, const TextEncoder& text_encoder,
-            std::array<int, 3> patch, const GenerateSettings& settings);
+            std::array<int, 3> patch, const GenerateSettings& settings,
+            FirstFrameEncoder first_frame = {});
 
   // One clip per prompt, `batch` at a time. A prompt's clip does not depend on the others, except
-  // for the rounding of matrix products whose size is the batch's.
+  // for the rounding of matrix products whose size is the batch's. ConfigError for an image that
+  // cannot be read, or that the model cannot be given.
   std::vector<Frames> generate(const std::vector<Prompt>& prompts, Shape shape, int batch) const;
 
   // The latents before decoding, (B, C, F, H, W) fp32 on the CPU; all prompts in one batch.
@@ -54,7 +60,10 @@ class Generator {
   const GenerateSettings& settings() const { return settings_; }
 
  private:
-  at::Tensor guided_velocity(const at::Tensor& x, double t, const at::Tensor& text) const;
+  struct Told;
+  Told tell(const std::vector<Prompt>& prompts, Shape shape) const;
+  Frames first_frame(const std::string& path, Shape shape) const;
+  at::Tensor guided_velocity(const at::Tensor& x, double t, const Told& told) const;
 
   Network network_;
   at::Device device_;
@@ -62,6 +71,7 @@ class Generator {
   const TextEncoder* text_encoder_;
   std::array<int, 3> patch_;
   GenerateSettings settings_;
+  FirstFrameEncoder first_frame_;
 };
 
 }  // namespace pendulum

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "model/experts.h"
 #include "model/pretrained.h"
 
 namespace pendulum {
@@ -40,15 +41,48 @@ void require(bool holds, const char* key, int found, const char* expected) {
   if (!holds) throw ConfigError(text("model.", key, ": found ", found, ", expected ", expected));
 }
 
-}  // namespace
-
-namespace {
+// Channels and image states must be those that the configuration gives.
+void check_first_frame(const ModelConfig& model, const ModelInputs& inputs, const WanConfig& config,
+                       const std::string& where) {
+  const int beside = config.condition_channels();
+  const int expected = inputs.temporal + inputs.latent_channels;
+  const bool is_none = model.image_to_video == "none";
+  if (beside != 0 && (model.image_to_video == "first-latent" || is_none)) {
+    throw ConfigError(text("model.image_to_video: found ", model.image_to_video, ", but ", where,
+                           " takes ", beside, " channels beside the latent: channels"));
+  }
+  if (beside == 0 && model.image_to_video == "channels") {
+    throw ConfigError(
+        text("model.image_to_video: found channels, but ", where, " takes none beside the latent"));
+  }
+  if (beside != 0 && beside != expected) {
+    throw ConfigError(text("model.import: ", where, " takes ", beside,
+                           " channels beside the latent; a mask and the latent of the first frame "
+                           "are ",
+                           expected));
+  }
+  if (config.image_positions > 0) {
+    throw ConfigError(text("model.import: ", where,
+                           " is given first and last frames, which cannot be trained yet"));
+  }
+  if (config.image_dim == 0 && inputs.image_dim != 0)
+    throw ConfigError(text("image.kind: ", where, " attends to no image; leave it out"));
+  if (config.image_dim != 0 && inputs.image_dim == 0) {
+    throw ConfigError(text("image.kind: ", where, " attends to image states of ", config.image_dim,
+                           " numbers: set image to {kind: clip, weights: ...}"));
+  }
+  if (config.image_dim != inputs.image_dim) {
+    throw ConfigError(text("image.weights: ", where, " attends to image states of ",
+                           config.image_dim, " numbers, the image encoder gives ",
+                           inputs.image_dim));
+  }
+}
 
 // A published model's dimensions are what they are; what the YAML says must agree.
-WanConfig imported_config(const ModelConfig& model, int latent_channels, int text_dim) {
+WanConfig imported_config(const ModelConfig& model, const ModelInputs& inputs) {
   if (!std::filesystem::exists(model.import))
     throw ConfigError(text("model.import: ", model.import, ": there is no such file or folder"));
-  const WanConfig config = PretrainedTransformer::open(model.import).config();
+  const WanConfig config = PretrainedTransformer::open(transformer_place(model)).config();
   const auto agree = [&](const char* key, int wanted, int found) {
     if (wanted != 0 && wanted != found) {
       throw ConfigError(text("model.", key, ": found ", wanted, ", but the model in ", model.import,
@@ -62,22 +96,29 @@ WanConfig imported_config(const ModelConfig& model, int latent_channels, int tex
   agree("freq_dim", model.freq_dim, config.freq_dim);
   for (size_t i = 0; i < model.patch.size() && i < 3; ++i)
     agree("patch", model.patch[i], config.patch[i]);
-  if (config.in_channels != latent_channels || config.out_channels != latent_channels) {
-    throw ConfigError(text("model.import: the model in ", model.import, " takes ",
-                           config.in_channels, " latent channels and gives ", config.out_channels,
-                           ", the codec has ", latent_channels));
+  const std::string where = text("the model in ", model.import);
+  if (config.out_channels != inputs.latent_channels) {
+    throw ConfigError(text("model.import: ", where, " takes ", config.in_channels,
+                           " latent channels and gives ", config.out_channels, ", the codec has ",
+                           inputs.latent_channels));
   }
-  if (config.text_dim != text_dim) {
-    throw ConfigError(text("model.import: the model in ", model.import, " takes text states of ",
-                           config.text_dim, " numbers, the text encoder gives ", text_dim));
+  if (config.text_dim != inputs.text_dim) {
+    throw ConfigError(text("model.import: ", where, " takes text states of ", config.text_dim,
+                           " numbers, the text encoder gives ", inputs.text_dim));
   }
+  check_first_frame(model, inputs, config, where);
   return config;
 }
 
 }  // namespace
 
-WanConfig wan_config(const ModelConfig& model, int latent_channels, int text_dim) {
-  if (!model.import.empty()) return imported_config(model, latent_channels, text_dim);
+FirstFrame first_frame_of(const ModelConfig& model, const WanConfig& config) {
+  if (model.image_to_video == "first-latent") return FirstFrame::latent;
+  return config.condition_channels() > 0 ? FirstFrame::channels : FirstFrame::none;
+}
+
+WanConfig wan_config(const ModelConfig& model, const ModelInputs& inputs) {
+  if (!model.import.empty()) return imported_config(model, inputs);
   WanConfig config = preset(model.preset);
   const auto overlay = [](int& field, int value) {
     if (value != 0) field = value;
@@ -97,8 +138,14 @@ WanConfig wan_config(const ModelConfig& model, int latent_channels, int text_dim
   }
   config.cross_attn_norm = model.cross_attn_norm;
   config.eps = model.eps;
-  config.in_channels = config.out_channels = latent_channels;
-  config.text_dim = text_dim;
+  config.in_channels = config.out_channels = inputs.latent_channels;
+  if (model.image_to_video == "channels") {
+    config.in_channels += inputs.temporal + inputs.latent_channels;
+    config.image_dim = inputs.image_dim;
+  } else if (inputs.image_dim > 0) {
+    throw ConfigError("image.kind: image states go with model.image_to_video: channels");
+  }
+  config.text_dim = inputs.text_dim;
   require(config.layers > 0, "layers", config.layers, "at least 1");
   require(config.heads > 0, "heads", config.heads, "at least 1");
   require(config.ffn_dim > 0, "ffn_dim", config.ffn_dim, "at least 1");

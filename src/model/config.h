@@ -3,6 +3,7 @@
 #include <array>
 
 #include "config/config.h"
+#include "embed/conditions.h"
 
 namespace pendulum {
 
@@ -29,11 +30,21 @@ struct WanConfig {
   int condition_channels() const { return in_channels - out_channels; }
 };
 
+// What stands around the model and decides some of its dimensions: codec and encoders.
+struct ModelInputs {
+  int latent_channels = 0;
+  int text_dim = 0;
+  int temporal = 4;   // frames in a latent frame, each with a mask channel
+  int image_dim = 0;  // 0: there is no image encoder
+};
+
 // With model.import the dimensions of the model found there. Else the preset with the fields that
-// `model` sets laid over it; channels come from the codec and
-// text_dim from the text encoder. Presets: wan-tiny (ours, 1.3 M parameters), and the published
+// `model` sets laid over it. Presets: wan-tiny (ours, 1.3 M parameters), and the published
 // wan-2.1-1.3b, wan-2.1-14b, wan-2.2-5b. ConfigError for an unknown preset, and for dimensions that
 // cannot work or are not those of the imported model: they name the key.
-WanConfig wan_config(const ModelConfig& model, int latent_channels, int text_dim);
+WanConfig wan_config(const ModelConfig& model, const ModelInputs& inputs);
+
+// How this model is given first frames: model.image_to_video, with `auto` resolved.
+FirstFrame first_frame_of(const ModelConfig& model, const WanConfig& config);
 
 }  // namespace pendulum

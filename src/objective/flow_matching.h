@@ -9,12 +9,13 @@
 
 #include <array>
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "config/config.h"
 #include "core/random.h"
+#include "embed/conditions.h"
+#include "model/network.h"
 
 namespace pendulum {
 
@@ -34,39 +35,44 @@ inline double shift_time(double t, double s) { return s * t / (1 + (s - 1) * t);
 at::Tensor to_velocity(const at::Tensor& output, const at::Tensor& x_t, const at::Tensor& time,
                        Predict predict, double min_time);
 
-// The network: x_t (B, C, F, H, W), time in [0, 1000] (B) or (B, N), text (B, L, D) -> (B, C, F, H,
-// W).
-using Network = std::function<at::Tensor(const at::Tensor& x_t, const at::Tensor& time,
-                                         const at::Tensor& text)>;
-
 class FlowMatching {
  public:
   // patch: latent (time, height, width) of a token, which share one time where times are drawn per
-  // token.
-  FlowMatching(const ObjectiveConfig& config, uint64_t seed, std::array<int, 3> patch);
+  // token. no_caption: TextEncoder::no_caption(); undefined: zeros.
+  FlowMatching(const ObjectiveConfig& config, uint64_t seed, std::array<int, 3> patch,
+               FirstFrame first_frame = FirstFrame::none, at::Tensor no_caption = {});
 
-  // Loss of each sample, (B) fp32: mean over its latent of the squared error in velocity. latents
-  // (B, C, F, H, W) fp32 and text (B, L, D) stand on the network's device. Captions are dropped
-  // (text set to zero) as configured.
-  at::Tensor loss(const Network& network, const at::Tensor& latents, const at::Tensor& text,
+  // Loss of each sample, (B) fp32: mean of the squared error in velocity over its latent, without a
+  // first latent frame that is given. latents (B, C, F, H, W) fp32 and conditions stand on the
+  // network's device. Captions and first frames are left out as configured.
+  at::Tensor loss(const Network& network, const at::Tensor& latents, const Conditions& conditions,
                   const std::vector<SampleKey>& keys) const;
 
-  // The same at a given time for all samples and noise keyed for validation; no caption is dropped.
-  at::Tensor loss_at(const Network& network, const at::Tensor& latents, const at::Tensor& text,
-                     const std::vector<SampleKey>& keys, double time) const;
+  // The same at a given time for all samples and noise keyed for validation; captions are all
+  // there, and first frames where they ever are.
+  at::Tensor loss_at(const Network& network, const at::Tensor& latents,
+                     const Conditions& conditions, const std::vector<SampleKey>& keys,
+                     double time) const;
 
   // The time drawn for a sample; place 0 where times are drawn per sample, else the token.
   double time_of(const SampleKey& key, int64_t tokens, int64_t place = 0) const;
+  // Whether such times are trained (objective.time_range).
+  bool covers(double time) const {
+    return time >= config_.time_range[0] && time <= config_.time_range[1];
+  }
   bool drops_caption(const SampleKey& key) const;
+  bool gives_first_frame(const SampleKey& key) const;
 
  private:
-  at::Tensor error(const Network& network, const at::Tensor& latents, const at::Tensor& text,
-                   const at::Tensor& noise, const at::Tensor& time) const;
+  at::Tensor error(const Network& network, const at::Tensor& latents, const Conditions& conditions,
+                   const at::Tensor& given, const at::Tensor& noise, const at::Tensor& time) const;
 
   ObjectiveConfig config_;
   uint64_t seed_;
   std::array<int, 3> patch_;
   Predict predict_;
+  FirstFrame first_frame_;
+  at::Tensor no_caption_;
 };
 
 // Standard normal noise (B, C, F, H, W) on the CPU; sample b's depends on draw(purpose, seed,

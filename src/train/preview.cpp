@@ -21,7 +21,7 @@ Preview::Preview(const Config& config, const Embedder& embedder, std::array<int,
 Generator Preview::generator(const StageConfig& stage, const Network& network,
                              at::Device device) const {
   return Generator(network, device, embedder_.codec(), embedder_.text_encoder(), patch_,
-                   generate_settings(config_.generate, stage.objective));
+                   generate_settings(config_.generate, stage.objective), embedder_.first_frame());
 }
 
 std::string Preview::draw(const StageConfig& stage, const Network& network, at::Device device,
@@ -32,6 +32,9 @@ std::string Preview::draw(const StageConfig& stage, const Network& network, at::
   for (const std::string& words : config_.generate.prompts) {
     prompts.push_back({words, config_.run.seed + prompts.size()});
   }
+  const bool is_still = stage.shape.frames == 1;
+  for (size_t i = 0; i < config_.generate.images.size() && !is_still; ++i)
+    prompts[i].image = config_.generate.images[i];
   const std::vector<Frames> clips =
       generator(stage, network, device).generate(prompts, stage.shape, kBatch);
   if (world_.rank() != 0) return "";

@@ -10,7 +10,9 @@
 namespace pendulum {
 
 std::string embedding_key(const Embedder& embedder) {
-  return embedder.codec().key() + " and " + embedder.text_encoder().key();
+  const std::string first_frame = embedder.first_frame().key();
+  return embedder.codec().key() + " and " + embedder.text_encoder().key() +
+         (first_frame.empty() ? "" : " and " + first_frame);
 }
 
 nlohmann::json to_json(const RunState& state, const Config& config, const Plan& plan) {

@@ -27,7 +27,7 @@ struct RunState {
   std::string sums;       // ShardedParameters::order_of_sums()
 };
 
-// Keys of codec and text encoder.
+// Keys of codec and encoders.
 std::string embedding_key(const Embedder& embedder);
 
 // As the checkpoint's state: the run state, the resolved configuration and the plan's manifest.

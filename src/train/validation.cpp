@@ -59,7 +59,8 @@ ValidationLoss Validation::measure(const StageConfig& stage, const FlowMatching&
     for (const auto& [shape, samples] : by_shape) {
       const ClipRequest request{shape.frames, stage.fps, shape.height, shape.width};
       for (size_t begin = 0; begin < samples.size(); begin += kBatch) {
-        std::vector<at::Tensor> latents, text;
+        std::vector<at::Tensor> latents;
+        std::vector<Conditions> samples_conditions;
         std::vector<SampleKey> keys;
         for (size_t i = begin; i < std::min(samples.size(), begin + kBatch); ++i) {
           const uint64_t id = hash_name(source.data.sample(samples[i]).id);
@@ -67,15 +68,16 @@ ValidationLoss Validation::measure(const StageConfig& stage, const FlowMatching&
               embedder_.embed(source.data, samples[i], request, 0, draw(Purpose::posterior, id));
           if (!std::holds_alternative<Embedded>(embedded)) continue;
           latents.push_back(std::get<Embedded>(embedded).latent);
-          text.push_back(std::get<Embedded>(embedded).text);
+          samples_conditions.push_back(std::get<Embedded>(embedded).conditions);
           keys.push_back({id, 0});
         }
         if (keys.empty()) continue;
-        const at::Tensor latents_bcfhw = at::stack(latents).to(device),
-                         text_bld = at::stack(text).to(device);
+        const at::Tensor latents_bcfhw = at::stack(latents).to(device);
+        const Conditions conditions = stack(samples_conditions).to(device);
         for (int t = 0; t < num_times; ++t) {
+          if (!objective.covers(kValidationTimes[t])) continue;
           const at::Tensor losses =
-              objective.loss_at(network, latents_bcfhw, text_bld, keys, kValidationTimes[t]);
+              objective.loss_at(network, latents_bcfhw, conditions, keys, kValidationTimes[t]);
           if (group.rank() != 0) continue;  // all of them hold the same losses
           sums[t][0] += losses.sum().to(at::kDouble).cpu();
           sums[t][1] += static_cast<double>(keys.size());

@@ -19,7 +19,7 @@ namespace pendulum {
 inline constexpr double kValidationTimes[] = {0.1, 0.3, 0.5, 0.7, 0.9};
 
 // Mean loss by source, one number per validation time; NaN where a source has no readable held-out
-// sample.
+// sample, and at times that are not trained.
 using ValidationLoss = std::map<std::string, std::vector<double>>;
 
 // Mean over all sources and times with a number.
