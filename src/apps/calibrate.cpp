@@ -101,7 +101,8 @@ double free_bytes() {
 
 void check_calibration_memory(const Geometry& geometry, const Machine& machine) {
   if (machine.device().is_cuda()) return;  // the device says so itself when it is full
-  const double need = 8.0 * static_cast<double>(parameter_count(geometry));
+  const double need =
+      4.0 * static_cast<double>(parameter_count(geometry) + trained_parameters(geometry));
   const double there = free_bytes() / std::max(1, machine.world().size());
   if (need <= there) return;
   throw ConfigError(

@@ -1,6 +1,8 @@
 // Builds the embedding stage's parts.
 #include "apps/embedding_parts.h"
 
+#include "core/log.h"
+
 namespace pendulum {
 namespace {
 
@@ -20,35 +22,33 @@ std::unique_ptr<TextEncoder> open_text_encoder(const TextConfig& config) {
 EmbeddingParts::EmbeddingParts(const Config& config)
     : codec(make_codec(config.codec)),
       text_encoder(open_text_encoder(config.text)),
+      image_encoder(open_image_encoder(config.image)),
+      architecture(
+          wan_config(config.model, {codec->channels(), text_encoder->dim(), codec->temporal(),
+                                    image_encoder ? image_encoder->dim() : 0})),
       cache(open_cache(config)),
-      embedder(*codec, *text_encoder, cache.get()) {}
+      embedder(*codec, *text_encoder, cache.get(),
+               {first_frame_of(config.model, architecture), *codec, image_encoder.get()}) {
+  if (embedder.first_frame().kind() != FirstFrame::none && !config.generate.prompts.empty() &&
+      config.generate.images.empty()) {
+    warn("generate.images names no first frames: generate.prompts are drawn without");
+  }
+}
+
+std::unique_ptr<ClipImageEncoder> open_image_encoder(const ImageConfig& config) {
+  return config.kind == "none" ? nullptr : std::make_unique<ClipImageEncoder>(config);
+}
 
 int text_width(const TextConfig& config) { return open_text_encoder(config)->dim(); }
 
 Geometry geometry(const Config& config, const EmbeddingParts& parts) {
-  return geometry(config, *parts.codec,
-                  wan_config(config.model, parts.codec->channels(), parts.text_encoder->dim()));
+  Geometry sizes = geometry(config, *parts.codec, parts.architecture);
+  if (parts.image_encoder) sizes.image_length = parts.image_encoder->tokens();
+  return sizes;
 }
 
 Geometry geometry(const Config& config, const Codec& codec, const WanConfig& wan) {
-  return geometry(config, {codec.channels(), codec.spatial(), codec.temporal()}, wan);
-}
-
-Geometry geometry(const Config& config, const LatentSizes& latents, const WanConfig& wan) {
-  return {.layers = wan.layers,
-          .width = wan.heads * wan.head_dim,
-          .ffn_dim = wan.ffn_dim,
-          .freq_dim = wan.freq_dim,
-          .text_length = config.text.length,
-          .text_dim = wan.text_dim,
-          .spatial = latents.spatial,
-          .temporal = latents.temporal,
-          .patch = wan.patch,
-          .channels = wan.in_channels,
-          .cross_attn_norm = wan.cross_attn_norm,
-          .heads = wan.heads,
-          .activation_checkpointing = config.model.activation_checkpointing,
-          .offloads = config.model.offload != "none"};
+  return geometry(config, LatentSizes{codec.channels(), codec.spatial(), codec.temporal()}, wan);
 }
 
 }  // namespace pendulum

@@ -4,11 +4,13 @@
 #include <memory>
 
 #include "config/config.h"
+#include "embed/clip_image.h"
 #include "embed/codec.h"
 #include "embed/embedder.h"
 #include "embed/embedding_cache.h"
 #include "embed/text_encoder.h"
 #include "model/config.h"
+#include "model/geometry.h"
 #include "pendulum/cost.h"
 
 namespace pendulum {
@@ -18,9 +20,14 @@ struct EmbeddingParts {
 
   std::unique_ptr<Codec> codec;
   std::unique_ptr<TextEncoder> text_encoder;
-  std::unique_ptr<EmbeddingCache> cache;  // null where embed.cache is off
+  std::unique_ptr<ClipImageEncoder> image_encoder;  // null where image.kind is none
+  WanConfig architecture;                           // of the model that takes what they give
+  std::unique_ptr<EmbeddingCache> cache;            // null where embed.cache is off
   Embedder embedder;
 };
+
+// Null where image.kind is none.
+std::unique_ptr<ClipImageEncoder> open_image_encoder(const ImageConfig& config);
 
 // Width of the states that the configured text encoder gives, without keeping the encoder.
 int text_width(const TextConfig& config);
@@ -28,10 +35,5 @@ int text_width(const TextConfig& config);
 // What the plan's cost model needs to know of model, codec and text encoder.
 Geometry geometry(const Config& config, const EmbeddingParts& parts);
 Geometry geometry(const Config& config, const Codec& codec, const WanConfig& wan);
-// The same of a codec that is not at hand.
-struct LatentSizes {
-  int channels = 0, spatial = 1, temporal = 1;
-};
-Geometry geometry(const Config& config, const LatentSizes& latents, const WanConfig& wan);
 
 }  // namespace pendulum

@@ -8,6 +8,7 @@
 
 #include "apps/embedding_parts.h"
 #include "batch/sources.h"
+#include "core/error.h"
 #include "core/log.h"
 #include "rights/frozen.h"
 #include "rights/origin.h"
@@ -35,6 +36,30 @@ LatentSizes planned_latents(const Config& config) {
   return {codec->channels(), codec->spatial(), codec->temporal()};
 }
 
+// ViT-H/14's, as in Wan 2.1's image-to-video models.
+int planned_image_width(const ImageConfig& config) {
+  if (config.kind == "none") return 0;
+  return is_there(config.weights) ? ClipImageEncoder(config).dim() : 1280;
+}
+
+// Weights that the run needs and this machine lacks, in one line.
+void note_missing(const Config& config) {
+  std::string missing;
+  const auto look = [&](const char* key, const std::string& path) {
+    if (path.empty() || path == "auto" || is_there(path)) return;
+    missing += text(missing.empty() ? "" : ", ", key, " ", path);
+  };
+  look("model.import", config.model.import);
+  look("codec.weights", config.codec.weights);
+  look("text.weights", config.text.weights);
+  look("image.weights", config.image.weights);
+  if (missing.empty()) return;
+  warn(
+      "not there: {}; planned with the sizes of model.preset {} and the published ones of codec "
+      "and encoders. Training needs them",
+      missing, config.model.preset);
+}
+
 SourceCatalogue assumed_catalogue(const std::string& name, const Config& config) {
   SourceCatalogue out{.name = name, .digest = "assumed"};
   out.samples.resize(config.sources.at(name).assume_samples);
@@ -50,9 +75,15 @@ SourceCatalogue assumed_catalogue(const std::string& name, const Config& config)
 }  // namespace
 
 Geometry planned_geometry(const Config& config) {
+  note_missing(config);
+  Config planned = config;
+  // The preset's sizes then, with what stands beside them.
+  if (!is_there(config.model.import)) planned.model.import.clear();
   const LatentSizes latents = planned_latents(config);
-  const int text_dim = planned_text_width(config.text);
-  return geometry(config, latents, wan_config(config.model, latents.channels, text_dim));
+  const WanConfig wan =
+      wan_config(planned.model, {latents.channels, planned_text_width(config.text),
+                                 latents.temporal, planned_image_width(config.image)});
+  return geometry(planned, latents, wan);
 }
 
 PlannedSources planned_sources(const Config& config, const Geometry& geometry) {

@@ -9,8 +9,9 @@
 
 namespace pendulum {
 
-// As a training run would have it. Codec and text encoder whose weights are not there count with
-// the published sizes of their kind.
+// As a training run would have it. Where the weights of model.import are not there, the sizes are
+// those of model.preset; codec and encoders whose weights are not there count with the published
+// sizes of their kind. A warning says which.
 Geometry planned_geometry(const Config& config);
 
 struct PlannedSources {

@@ -5,14 +5,19 @@
 
 #include "model/config.h"
 #include "ops/random_tensor.h"
+#include "optim/optimizer.h"
 
 namespace pendulum {
 
 TrainingPass::TrainingPass(const Config& config, const Machine& machine, const Geometry& geometry)
     : geometry_(geometry),
       device_(machine.device()),
-      model_(wan_config(config.model, geometry.channels, geometry.text_dim), config.run.seed) {
+      model_(wan_config(config.model, {geometry.latent_channels(), geometry.text_dim,
+                                       geometry.temporal, geometry.image_dim}),
+             config.run.seed) {
+  if (config.lora.rank > 0) model_.add_adapters(config.lora, config.run.seed);
   model_.to(device_);
+  trained_ = select_trainable(model_.trainable(), config.model.trainable).front().second;
   model_.set_compute(machine.compute_type());
   model_.set_activation_checkpointing(
       parse_activation_checkpointing(config.model.activation_checkpointing));
@@ -29,16 +34,18 @@ const TrainingPass::Inputs& TrainingPass::inputs(const Shape& shape, int batch) 
                              shape.height / g.spatial, shape.width / g.spatial},
                             1),
                      random({batch, g.text_length, g.text_dim}, 2),
-                     at::linspace(1, 999, batch).to(device_)};
+                     at::linspace(1, 999, batch).to(device_), at::Tensor()};
+    if (g.image_dim > 0) found->second.image = random({batch, g.image_length, g.image_dim}, 3);
   }
   return found->second;
 }
 
 void TrainingPass::run(const Shape& shape, int batch, SequenceGroup* group) {
   const Inputs& in = inputs(shape, batch);
-  model_.forward(in.latents, in.time, in.words, group).to(at::kFloat).square().mean().backward();
+  const at::Tensor out = model_.forward(in.latents, in.time, in.words, group, in.image);
+  out.to(at::kFloat).square().mean().backward();
   // Reading a number waits for what the device does before it.
-  model_.parameters().front().second.grad().flatten()[0].item<float>();
+  trained_.grad().flatten()[0].item<float>();
 }
 
 }  // namespace pendulum

@@ -16,7 +16,8 @@ namespace pendulum {
 
 class TrainingPass {
  public:
-  // Fresh weights on the machine's device, for latents and text states of the geometry's sizes.
+  // Fresh weights on the machine's device, for latents and states of the geometry's sizes. What
+  // trains is what trains in the run, all of it in fp32.
   TrainingPass(const Config& config, const Machine& machine, const Geometry& geometry);
 
   // `batch` samples of `shape`, their tokens shared by `group` (null: by nobody). Gradients add up
@@ -27,13 +28,14 @@ class TrainingPass {
 
  private:
   struct Inputs {
-    at::Tensor latents, words, time;
+    at::Tensor latents, words, time, image;  // the last one undefined where none is taken
   };
   const Inputs& inputs(const Shape& shape, int batch);
 
   Geometry geometry_;
   at::Device device_;
   VideoTransformer model_;
+  at::Tensor trained_;                              // one of the parameters that train
   std::map<std::pair<Shape, int>, Inputs> inputs_;  // of what was run before
 };
 

@@ -109,18 +109,27 @@ Terms non_negative_fit(const std::vector<Terms>& rows) {
   return best;
 }
 
+// What only some models have stands there for those alone.
 json geometry_json(const Geometry& g) {
-  return {{"layers", g.layers},
-          {"width", g.width},
-          {"heads", g.heads},
-          {"ffn_dim", g.ffn_dim},
-          {"text_length", g.text_length},
-          {"text_dim", g.text_dim},
-          {"spatial", g.spatial},
-          {"temporal", g.temporal},
-          {"channels", g.channels},
-          {"patch", g.patch},
-          {"activation_checkpointing", g.activation_checkpointing}};
+  json out{{"layers", g.layers},
+           {"width", g.width},
+           {"heads", g.heads},
+           {"ffn_dim", g.ffn_dim},
+           {"text_length", g.text_length},
+           {"text_dim", g.text_dim},
+           {"spatial", g.spatial},
+           {"temporal", g.temporal},
+           {"channels", g.channels},
+           {"patch", g.patch},
+           {"activation_checkpointing", g.activation_checkpointing}};
+  if (g.latent_channels() != g.channels) out["latent_channels"] = g.latent_channels();
+  if (g.image_dim > 0) out["image_dim"] = g.image_dim;
+  if (g.part) {
+    out["trained_parameters"] = g.part->parameters;
+    out["first_trained_block"] = g.part->first_block;
+    out["frozen_precision"] = g.frozen_precision;
+  }
+  return out;
 }
 
 }  // namespace
@@ -223,11 +232,14 @@ Calibration load_calibration(const std::string& path, const Geometry& geometry) 
                              "; measure again with `pendulum plan --calibrate`"));
     }
     const json here = geometry_json(geometry);
-    for (const auto& [key, value] : here.items()) {
-      if (saved.at("model").at(key) == value) continue;
+    json keys = here;
+    keys.update(saved.at("model"));
+    for (const auto& [key, unused] : keys.items()) {
+      const json was = saved.at("model").value(key, json()), is = here.value(key, json());
+      if (was == is) continue;
       throw ConfigError(text("mesh.calibration: ", path, " was measured with another model: its ",
-                             key, " was ", saved.at("model").at(key).dump(), ", this one's is ",
-                             value.dump(), "; measure again with `pendulum plan --calibrate`"));
+                             key, " was ", was.dump(), ", this one's is ", is.dump(),
+                             "; measure again with `pendulum plan --calibrate`"));
     }
     Calibration out;
     out.device = saved.at("device");

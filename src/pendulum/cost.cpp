@@ -1,4 +1,4 @@
-// Counts of the Wan-style block: self-attention, cross-attention to the text, feed-forward,
+// Counts of the Wan-style block: self-attention, cross-attention to text and image, feed-forward,
 // modulation by time.
 #include "pendulum/cost.h"
 
@@ -23,32 +23,44 @@ int64_t side_tokens(const Shape& shape, const char* side, int pixels, int spatia
   return pixels / unit;
 }
 
-int64_t block_parameters(const Geometry& g) {
-  const int64_t d = g.width, f = g.ffn_dim;
-  const int64_t attention = 4 * (d * d + d) + 2 * d;  // with the scales of query's and key's norm
-  const int64_t feed_forward = d * f + f + f * d + d;
-  const int64_t norm = g.cross_attn_norm ? 2 * d : 0;
-  return 2 * attention + feed_forward + norm + 6 * d;
-}
-
-// FLOPs of the forward pass by how they are shared and computed.
-struct Forward {
+// FLOPs of a pass by how they are shared and computed.
+struct Flops {
   double tokens = 0;     // products of tokens with weights; the patches in and out among them
-  double words = 0;      // keys and values of the text, in every layer
-  double embedders = 0;  // of text and time, once
+  double words = 0;      // keys and values of text and image, in every layer
+  double embedders = 0;  // of text, image and time, once
   double attention = 0;  // self- and cross-attention
+
+  double sum() const { return tokens + words + embedders + attention; }
 };
 
-Forward forward(const Geometry& g, const Shape& shape) {
-  const auto n = static_cast<double>(tokens(g, shape));
-  const double d = g.width, f = g.ffn_dim, l = g.text_length;
-  const auto patch = static_cast<double>(patch_size(g)) * g.channels;
-  Forward out;
+// Of the whole model, forward.
+Products whole_products(const Geometry& g) {
+  const double d = g.width, f = g.ffn_dim, l = g.text_length, i = g.image_dim, s = g.image_length;
+  const double patches = static_cast<double>(patch_size(g)) * (g.channels + g.latent_channels());
+  Products out;
   // Four products of self-attention, two of cross-attention, two of the feed-forward layer.
-  out.tokens = g.layers * (8 * n * d * d + 4 * n * d * d + 4 * n * d * f) + 2 * n * patch * d * 2;
-  out.words = g.layers * 4 * l * d * d;
-  out.embedders = 2 * l * (g.text_dim * d + d * d) + 2 * (g.freq_dim * d + d * d + 6 * d * d);
-  out.attention = g.layers * (4 * n * n * d + 4 * n * l * d);
+  out.per_token = g.layers * (8 * d * d + 4 * d * d + 4 * d * f) + 2 * patches * d;
+  out.words = g.layers * 4 * (l + (i > 0 ? s : 0)) * d * d;
+  out.embedders = 2 * l * (g.text_dim * d + d * d) + 2 * s * (i * i + i * d) +
+                  2 * (g.freq_dim * d + d * d + 6 * d * d);
+  return out;
+}
+
+Flops flops_of(const Geometry& g, const Shape& shape, const Products& products, double attentions) {
+  const auto n = static_cast<double>(tokens(g, shape));
+  const double states = g.text_length + (g.image_dim > 0 ? g.image_length : 0);
+  return {n * products.per_token, products.words, products.embedders,
+          attentions * g.layers * (4 * n * n * g.width + 4 * n * states * g.width)};
+}
+
+Flops forward(const Geometry& g, const Shape& shape) {
+  return flops_of(g, shape, g.part ? g.part->forward : whole_products(g), 1);
+}
+
+Flops backward(const Geometry& g, const Shape& shape) {
+  if (g.part) return flops_of(g, shape, g.part->backward, 2 * reached_share(g));
+  Flops out = forward(g, shape);
+  for (double* part : {&out.tokens, &out.words, &out.embedders, &out.attention}) *part *= 2;
   return out;
 }
 
@@ -72,19 +84,37 @@ int fitting_frames(const Geometry& g, int frames) {
   return 0;
 }
 
-double forward_flops(const Geometry& g, const Shape& shape) {
-  const Forward f = forward(g, shape);
-  return f.tokens + f.words + f.embedders + f.attention;
+double forward_flops(const Geometry& g, const Shape& shape) { return forward(g, shape).sum(); }
+
+double training_flops(const Geometry& g, const Shape& shape) {
+  return forward(g, shape).sum() + backward(g, shape).sum();
 }
 
-double training_flops(const Geometry& g, const Shape& shape) { return 3 * forward_flops(g, shape); }
+int64_t block_parameters(const Geometry& g) {
+  const int64_t d = g.width, f = g.ffn_dim;
+  const int64_t attention = 4 * (d * d + d) + 2 * d;  // with the scales of query's and key's norm
+  const int64_t image = g.image_dim > 0 ? 2 * (d * d + d) + d : 0;
+  const int64_t feed_forward = d * f + f + f * d + d;
+  const int64_t norm = g.cross_attn_norm ? 2 * d : 0;
+  return 2 * attention + image + feed_forward + norm + 6 * d;
+}
 
 int64_t parameter_count(const Geometry& g) {
-  const int64_t d = g.width, patch = patch_size(g) * g.channels;
+  const int64_t d = g.width, i = g.image_dim, patch = patch_size(g);
+  const int64_t in = patch * g.channels, out = patch * g.latent_channels();
   const int64_t time = g.freq_dim * d + d + d * d + d + 6 * (d * d + d);
   const int64_t words = g.text_dim * d + d + d * d + d;
-  const int64_t ends = patch * d + d + d * patch + patch + 2 * d;
-  return g.layers * block_parameters(g) + time + words + ends;
+  const int64_t image = i > 0 ? g.image_positions * i + 2 * i + i * i + i + i * d + d + 2 * d : 0;
+  const int64_t ends = in * d + d + d * out + out + 2 * d;
+  return g.layers * block_parameters(g) + time + words + image + ends;
+}
+
+int64_t trained_parameters(const Geometry& g) {
+  return g.part ? g.part->parameters : parameter_count(g);
+}
+
+double reached_share(const Geometry& g) {
+  return g.part ? static_cast<double>(g.layers - g.part->first_block) / g.layers : 1.0;
 }
 
 Traffic attention_traffic(double numbers, int number_bytes, int ulysses, int ring, int exchanges,
@@ -115,17 +145,20 @@ Traffic sample_traffic(const Geometry& g, const Shape& shape, int width, int num
 }
 
 double update_bytes(const Geometry& g, int processes) {
-  return 2.0 * 4.0 * static_cast<double>(parameter_count(g)) * (processes - 1) / processes;
+  return 2.0 * 4.0 * static_cast<double>(trained_parameters(g)) * (processes - 1) / processes;
 }
 
 Work sample_work(const Geometry& g, const Shape& shape, int width) {
-  const Forward f = forward(g, shape);
-  // Forward, twice that backward, and what is computed again.
-  const int blocks = g.activation_checkpointing == "none" ? 3 : 4;
-  const int attention = g.activation_checkpointing == "full" ? 4 : 3;
+  const Flops f = forward(g, shape), b = backward(g, shape);
+  // What is computed again, of the blocks that have a backward pass.
+  const double reached = reached_share(g);
+  const double blocks = g.activation_checkpointing == "none" ? 0 : reached;
+  const double attention = g.activation_checkpointing == "full" ? reached : 0;
   const double share = std::ceil(static_cast<double>(tokens(g, shape)) / width) /
                        static_cast<double>(tokens(g, shape));
-  return {blocks * (f.tokens * share + f.words) + 3 * f.embedders, attention * f.attention * share};
+  return {((1 + blocks) * f.tokens + b.tokens) * share + (1 + blocks) * f.words + b.words +
+              f.embedders + b.embedders,
+          ((1 + attention) * f.attention + b.attention) * share};
 }
 
 double sample_cost(const Geometry& g, const Shape& shape, int width, const CostModel& model,
@@ -140,32 +173,6 @@ double pass_cost(const Geometry& g, const Shape& shape, int width, int batch,
   const double calls = sample_traffic(g, shape, width, number_bytes).calls;
   return model.per_pass + model.per_call * calls +
          batch * sample_cost(g, shape, width, model, number_bytes);
-}
-
-double state_bytes(const Geometry& g, bool moving_average, const Dealing& dealing) {
-  const auto all = static_cast<double>(parameter_count(g));
-  const auto block = static_cast<double>(block_parameters(g));
-  const double part = all / dealing.processes;
-  // Numbers of weights, gradients, moments and average.
-  double numbers = (moving_average ? 3 : 2) * (dealing.level >= 1 ? part : all);
-  numbers += dealing.level >= 2 ? std::min(all, part + 2 * block) : all;
-  const double in_use = std::min(g.layers, 2) * block + all - g.layers * block;
-  numbers += dealing.level >= 3 ? std::min(all, part + in_use) : all;
-  return 4 * numbers;
-}
-
-double activation_bytes(const Geometry& g, const Shape& shape, int batch, int width,
-                        int number_bytes) {
-  const double rows = static_cast<double>(tokens(g, shape)) * batch / width;
-  const double whole = 16.0 * g.width + 2.0 * g.ffn_dim;
-  const double words = 4.0 * g.text_length * batch * g.width;
-  if (g.activation_checkpointing == "none") return g.layers * (rows * whole + words) * number_bytes;
-  // Of every block its input, and the two attentions' outputs; of the block that is computed again
-  // everything.
-  const double results = (g.activation_checkpointing == "selective" ? 2.0 : 0.0) * g.width;
-  // Of inputs that are offloaded the two on their way.
-  const double inputs = (g.offloads ? std::min(g.layers, 2) : g.layers) * g.width;
-  return (rows * (g.layers * results + inputs + whole) + words) * number_bytes;
 }
 
 }  // namespace pendulum

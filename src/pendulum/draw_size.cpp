@@ -16,7 +16,7 @@ double sample_memory(const Plan& plan, const Shape& shape, int width) {
   return activation_bytes(plan.geometry, shape, 1, width, plan.options.number_bytes);
 }
 double free_memory(const Plan& plan) {
-  return plan.options.memory_bytes - state_bytes(plan.geometry, plan.moving_average, plan.dealing);
+  return plan.options.memory_bytes - state_bytes(plan.geometry, plan.optimizer, plan.dealing);
 }
 
 double cost_at(const Plan& plan, const Shape& shape, int width, int batch) {

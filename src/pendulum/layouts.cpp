@@ -29,8 +29,7 @@ SlotLoad slot_load(const Plan& plan, const BucketPlan& bucket, int width, const 
 }
 
 double memory_of(const Plan& plan, const Shape& shape, int width, int batch) {
-  return state_bytes(plan.geometry, plan.moving_average, plan.dealing) +
-         activation_bytes(plan.geometry, shape, batch, width, plan.options.number_bytes);
+  return plan.memory(shape, batch, width).total();
 }
 
 // Adds a bucket's draw of `samples` per group; where not even one fits, as if the memory were

@@ -61,6 +61,10 @@ double Plan::epochs(const std::string& source) const {
   return sum;
 }
 
+ProcessMemory Plan::memory(const Shape& shape, int batch, int width) const {
+  return pass_memory(geometry, optimizer, dealing, shape, batch, width, options.number_bytes);
+}
+
 std::vector<int> Plan::widths() const {
   std::set<int> widths;
   for (const SegmentPlan& segment : segments) {

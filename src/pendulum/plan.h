@@ -12,6 +12,7 @@
 #include "core/shape.h"
 #include "pendulum/buckets.h"
 #include "pendulum/cost.h"
+#include "pendulum/memory.h"
 #include "pendulum/segment.h"
 
 namespace pendulum {
@@ -123,7 +124,7 @@ struct Plan {
   Geometry geometry;
   PlanOptions options;
   double beat = 0;  // FLOPs per process and micro-step (cost.h); 0: batches are given
-  bool moving_average = false;
+  OptimizerMemory optimizer{};
   Dealing dealing{};            // with ZeRO over the processes of a full slot, at least
   std::vector<Bucket> buckets;  // of all segments, cursors at 0
   std::vector<SegmentPlan> segments;
@@ -139,6 +140,8 @@ struct Plan {
   // run.
   double epochs(const std::string& source, int segment) const;
   double epochs(const std::string& source) const;
+  // What each of `width` processes holds in a pass of `batch` samples.
+  ProcessMemory memory(const Shape& shape, int batch, int width) const;
   // Processes that share a sample somewhere in the run, ascending.
   std::vector<int> widths() const;
   // Everything that decides the order of samples, frozen; what a checkpoint keeps.

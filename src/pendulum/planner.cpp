@@ -110,7 +110,8 @@ Plan Planner::plan() {
   plan_.geometry = geometry_;
   plan_.options = options_;
   plan_.beat = beat_in_flops(config_.mesh.beat, options_);
-  plan_.moving_average = config_.optim.ema > 0;
+  const OptimConfig& optim = config_.optim;
+  plan_.optimizer = {optim.ema > 0, optim.ema_memory == "host", optim.kind == "adamw8bit"};
   if (config_.mesh.zero > 0) plan_.dealing = {config_.mesh.zero, config_.mesh.slot};
   for (const SourceCatalogue& source : catalogues_) {
     check(std::is_sorted(source.samples.begin(), source.samples.end()),
@@ -401,14 +402,21 @@ void Planner::warn_of(const StageConfig& stage, SegmentPlan* segment) const {
           "mesh.beat",
           bucket.name, bucket.cost / plan_.beat, bucket.width, bucket.width == 1 ? "" : "es"));
     }
+    const double memory = plan_.memory(bucket.shape, bucket.batch, bucket.width).total();
+    if (options_.memory_bytes > 0 && memory > 1.001 * options_.memory_bytes) {
+      segment->warnings.push_back(fmt::format(
+          "bucket {}: a pass of {} on each process needs {:.1f} GB, mesh.device_memory_gb is "
+          "{:.1f}; lower its batch",
+          bucket.name, bucket.batch, memory * 1e-9, options_.memory_bytes * 1e-9));
+    }
     if (static_cast<int64_t>(bucket.entries.size()) < bucket.block) {
       segment->warnings.push_back(
           fmt::format("bucket {} has {} samples, a draw takes {}: samples repeat within a draw",
                       bucket.name, bucket.entries.size(), bucket.block));
     }
   }
-  const int64_t numbers =
-      int64_t{geometry_.channels} * geometry_.patch[0] * geometry_.patch[1] * geometry_.patch[2];
+  const int64_t numbers = int64_t{geometry_.latent_channels()} * geometry_.patch[0] *
+                          geometry_.patch[1] * geometry_.patch[2];
   if (stage.objective.predict == "velocity" && numbers > geometry_.width) {
     segment->warnings.push_back(
         fmt::format("a token holds {} numbers, more than the model's width {}: velocity cannot be "

@@ -56,14 +56,16 @@ std::string segment_text(const PlanReport& report, size_t ordinal) {
       segment.compute > 0 ? text(" (asked: ", percent(segment.compute), ")") : "",
       duration_words(report, report.seconds(ordinal)));
   out += fmt::format(
-      "  {:.2f} samples and {:.0f} tokens expected per step; the loss is divided by {:.2f}\n",
-      segment.expected_samples, segment.expected_tokens, segment.loss_denominator);
+      "  {:.2f} samples and {:.0f} tokens expected per step; the loss is divided by {:.2f}; {}\n",
+      segment.expected_samples, segment.expected_tokens, segment.loss_denominator,
+      parameter_words(plan.geometry));
   out += table(bucket_rows(plan, segment, simulation));
   for (const SourceCatalogue& source : plan.sources) {
     const double epochs = plan.epochs(source.name, static_cast<int>(ordinal));
     if (epochs > 0)
       out += fmt::format("  source {}: {:.2f} epochs in this stage\n", source.name, epochs);
   }
+  out += table(memory_rows(plan, segment));
   out += table(layout_rows(plan, simulation));
   out += balance_words(segment, simulation);
   for (const std::string& warning : segment.warnings) out += "  warning: " + warning + "\n";
@@ -105,7 +107,7 @@ std::vector<ReportRow> bucket_rows(const Plan& plan, const SegmentPlan& segment,
          cost_words(plan, bucket.cost), fmt::format("{:.4f}", bucket.probability),
          fmt::format("{:.2f}", bucket.samples), percent(simulation.expected_shares[s]),
          percent(simulation.simulated_shares[s]), percent(bucket.share),
-         fmt::format("{:.2f}", bucket.epochs), short_number(pass_memory(plan, bucket), "B"),
+         fmt::format("{:.2f}", bucket.epochs), short_number(memory_of(plan, bucket).total(), "B"),
          short_number(draw_traffic(plan, bucket), "B")});
   }
   return rows;
@@ -128,10 +130,35 @@ std::vector<ReportRow> layout_rows(const Plan& plan, const Simulation& simulatio
   return rows;
 }
 
-double pass_memory(const Plan& plan, const BucketPlan& bucket) {
-  return state_bytes(plan.geometry, plan.moving_average, plan.dealing) +
-         activation_bytes(plan.geometry, bucket.shape, bucket.batch, bucket.width,
-                          plan.options.number_bytes);
+std::vector<ReportRow> memory_rows(const Plan& plan, const SegmentPlan& segment) {
+  const ProcessMemory memory = most_memory(plan, segment);
+  const double limit = plan.options.memory_bytes;
+  std::vector<ReportRow> rows{{"memory per process", "bytes"}};
+  const auto add = [&](const char* what, double bytes) {
+    rows.push_back({what, short_number(bytes, "B")});
+  };
+  add("weights", memory.weights);
+  add("gradients", memory.gradients);
+  add("moments", memory.moments);
+  add("average", memory.average);
+  add("activations, of the largest pass", memory.activations);
+  add("in all", memory.total());
+  if (limit > 0) add("mesh.device_memory_gb", limit);
+  if (memory.host > 0) add("in host memory beside it", memory.host);
+  return rows;
+}
+
+ProcessMemory memory_of(const Plan& plan, const BucketPlan& bucket) {
+  return plan.memory(bucket.shape, bucket.batch, bucket.width);
+}
+
+ProcessMemory most_memory(const Plan& plan, const SegmentPlan& segment) {
+  ProcessMemory most;
+  for (const BucketPlan& bucket : segment.buckets) {
+    const ProcessMemory memory = memory_of(plan, bucket);
+    if (memory.total() > most.total()) most = memory;
+  }
+  return most;
 }
 
 double draw_traffic(const Plan& plan, const BucketPlan& bucket) {
@@ -180,6 +207,23 @@ std::string short_time(double seconds) {
   return fmt::format("{:.0f} us", seconds * 1e6);
 }
 
+std::string exact_number(int64_t value) {
+  const std::string digits = std::to_string(value);
+  std::string out;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    const bool is_group = i > 0 && (digits.size() - i) % 3 == 0 && digits[i - 1] != '-';
+    if (is_group) out += ',';
+    out += digits[i];
+  }
+  return out;
+}
+
+std::string parameter_words(const Geometry& geometry) {
+  const int64_t beside = geometry.part ? geometry.part->adapters : 0;
+  return text(exact_number(trained_parameters(geometry)), " of ",
+              exact_number(parameter_count(geometry) + beside), " parameters train");
+}
+
 std::string short_number(double value, const std::string& unit) {
   static constexpr const char* kPrefixes[] = {"", "k", "M", "G", "T", "P", "E", "Z"};
   int prefix = 0;
@@ -215,11 +259,11 @@ std::string report_text(const PlanReport& report) {
                   plan.run_name, plan.seed, first.slots, plan.slot, first.accumulate, first.dwell,
                   plan.beat > 0 ? cost_words(plan, plan.beat) : "not set");
   out += fmt::format(
-      "model: {} parameters, width {}, {} layers; {} of weights, gradients and optimiser per "
+      "model: {} parameters, width {}, {} layers{}; {} of weights, gradients and optimiser per "
       "process\n{}\n",
-      short_number(static_cast<double>(parameter_count(plan.geometry)), ""), plan.geometry.width,
-      plan.geometry.layers,
-      short_number(state_bytes(plan.geometry, plan.moving_average, plan.dealing), "B"),
+      exact_number(parameter_count(plan.geometry)), plan.geometry.width, plan.geometry.layers,
+      plan.geometry.part ? "; " + parameter_words(plan.geometry) : "",
+      short_number(state_bytes(plan.geometry, plan.optimizer, plan.dealing), "B"),
       cost_model_words(plan.options));
   for (size_t i = 0; i < plan.segments.size(); ++i) out += segment_text(report, i);
   out += fmt::format("\nrun: {} steps, {}{}\n", plan.total_steps(),

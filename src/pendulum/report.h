@@ -38,12 +38,18 @@ using ReportRow = std::vector<std::string>;
 std::vector<ReportRow> bucket_rows(const Plan& plan, const SegmentPlan& segment,
                                    const Simulation& simulation);
 std::vector<ReportRow> layout_rows(const Plan& plan, const Simulation& simulation);
+std::vector<ReportRow> memory_rows(const Plan& plan, const SegmentPlan& segment);
 
-// Bytes that a pass of a bucket needs on a process: the model's state, and activations.
-double pass_memory(const Plan& plan, const BucketPlan& bucket);
+// What a process holds in a pass of a bucket, and in that of a segment that needs most.
+ProcessMemory memory_of(const Plan& plan, const BucketPlan& bucket);
+ProcessMemory most_memory(const Plan& plan, const SegmentPlan& segment);
 // Bytes that a process sends in a draw of a bucket.
 double draw_traffic(const Plan& plan, const BucketPlan& bucket);
 
+// "1,418,996,800".
+std::string exact_number(int64_t value);
+// "11,796,480 of 1,430,793,280 parameters train".
+std::string parameter_words(const Geometry& geometry);
 // A number with three digits and its unit's prefix: short_number(1.5e13, "FLOP") is "15.0 TFLOP".
 std::string short_number(double value, const std::string& unit);
 // A cost as time, "35 ms", where the devices' speed is known, else as FLOPs.

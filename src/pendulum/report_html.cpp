@@ -215,16 +215,20 @@ std::string layouts_plot(const PlanReport& report, const Simulation& simulation)
 
 std::string memory_plot(const PlanReport& report, const SegmentPlan& segment) {
   const Plan& plan = report.plan;
-  const double state = state_bytes(plan.geometry, plan.moving_average, plan.dealing);
   std::vector<Bar> bars;
   for (size_t s = 0; s < segment.buckets.size(); ++s) {
     const BucketPlan& bucket = segment.buckets[s];
-    const double all = pass_memory(plan, bucket);
-    bars.push_back({bucket.name,
-                    {{state, kOther, "weights, gradients, optimiser " + short_number(state, "B")},
-                     {all - state, colour_of(s, segment.buckets.size()),
-                      "activations " + short_number(all - state, "B")}},
-                    short_number(all, "B")});
+    const ProcessMemory memory = memory_of(plan, bucket);
+    Bar bar{bucket.name, {}, short_number(memory.total(), "B")};
+    const auto add = [&](double bytes, const std::string& colour, const char* what) {
+      if (bytes > 0) bar.parts.push_back({bytes, colour, what + short_number(bytes, "B")});
+    };
+    add(memory.weights, kOther, "weights ");
+    add(memory.gradients, "#98a2b3", "gradients ");
+    add(memory.moments, "#7d8899", "moments ");
+    add(memory.average, "#667085", "average ");
+    add(memory.activations, colour_of(s, segment.buckets.size()), "activations ");
+    bars.push_back(bar);
   }
   const double limit = plan.options.memory_bytes;
   return bar_chart(bars, label_width(segment),
@@ -268,10 +272,11 @@ std::string stage_section(const PlanReport& report, size_t i) {
   const Simulation& simulation = report.simulations[i];
   std::string out = fmt::format(
       "<h2>Stage {}: {}</h2><p class=\"soft\">{} steps of {:.1f} samples, "
-      "{:.0f} tokens, {}{}</p>",
+      "{:.0f} tokens, {}{}; {}</p>",
       i + 1, escaped(segment.stage_name), segment.steps, segment.expected_samples,
       segment.expected_tokens, short_number(segment.expected_flops, "FLOP"),
-      report.seconds(i) > 0 ? ", " + short_time(report.seconds(i)) : "");
+      report.seconds(i) > 0 ? ", " + short_time(report.seconds(i)) : "",
+      parameter_words(plan.geometry));
   out += "<div class=\"plots\">";
   out += figure("The swing", swing_plot(report, i),
                 "Which bucket each slot draws, micro-step by micro-step. Every column holds the "
@@ -288,8 +293,10 @@ std::string stage_section(const PlanReport& report, size_t i) {
                 "Whole cluster, communication counted; faint where the memory of a device does not "
                 "suffice.",
                 true);
-  out += figure("Memory per process", memory_plot(report, segment),
-                "Grey: weights, gradients and optimiser. Coloured: activations of one pass.");
+  out += figure(
+      "Memory per process", memory_plot(report, segment),
+      "Grey, from light to dark: weights, gradients, moments, average. Coloured: activations "
+      "of one pass.");
   out += figure("Mixture", mixture_plot(segment, simulation),
                 "Share of samples, logarithmic: rings as expected, dots as simulated.");
   out += figure("Drift", drift_plot(simulation),
@@ -300,7 +307,7 @@ std::string stage_section(const PlanReport& report, size_t i) {
                 "Bytes that a process sends in a draw, for the attention of samples that several "
                 "share.");
   out += "</div>" + table(bucket_rows(plan, segment, simulation)) +
-         table(layout_rows(plan, simulation));
+         table(memory_rows(plan, segment)) + table(layout_rows(plan, simulation));
   for (const std::string& warning : segment.warnings)
     out += "<div class=\"warning\">" + escaped(warning) + "</div>";
   return out;
@@ -335,6 +342,10 @@ std::string report_html(const PlanReport& report) {
       plan.beat > 0 ? cost_words(plan, plan.beat) : "not set", plan.hash().substr(0, 16),
       escaped(cost_model_words(plan.options)));
   out += fact(short_number(static_cast<double>(parameter_count(plan.geometry)), ""), "parameters");
+  if (plan.geometry.part) {
+    const auto trained = static_cast<double>(trained_parameters(plan.geometry));
+    out += fact(short_number(trained, ""), "of them and of adapters train");
+  }
   out += fact(std::to_string(report.processes()), "processes");
   out += fact(std::to_string(plan.total_steps()), "optimiser steps");
   out += fact(short_number(plan.total_flops(), "FLOP"), "training work");

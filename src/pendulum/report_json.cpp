@@ -26,8 +26,15 @@ json bucket_json(const Plan& plan, const BucketPlan& bucket, double expected, do
           {"share_of_samples_simulated", simulated},
           {"share_of_flops", bucket.share},
           {"epochs", bucket.epochs},
-          {"memory_bytes", pass_memory(plan, bucket)},
+          {"memory_bytes", memory_of(plan, bucket).total()},
           {"bytes_sent_per_draw", draw_traffic(plan, bucket)}};
+}
+
+json memory_json(const ProcessMemory& memory) {
+  return {
+      {"weights", memory.weights}, {"gradients", memory.gradients},     {"moments", memory.moments},
+      {"average", memory.average}, {"activations", memory.activations}, {"total", memory.total()},
+      {"host", memory.host}};
 }
 
 json layout_json(const LayoutResult& layout, double flops_per_second) {
@@ -68,6 +75,7 @@ json stage_json(const PlanReport& report, size_t i) {
           {"samples_per_step", segment.expected_samples},
           {"tokens_per_step", segment.expected_tokens},
           {"flops_per_step", segment.expected_flops},
+          {"memory", memory_json(most_memory(plan, segment))},
           {"flops", flops},
           {"share_of_flops", flops / plan.total_flops()},
           {"share_of_flops_asked", segment.compute > 0 ? json(segment.compute) : json()},
@@ -106,7 +114,10 @@ json report_json(const PlanReport& report) {
           {"dwell", plan.segments.front().dwell},
           {"beat", plan.beat},
           {"parameters", parameter_count(plan.geometry)},
-          {"state_bytes", state_bytes(plan.geometry, plan.moving_average, plan.dealing)},
+          {"parameters_of_adapters", plan.geometry.part ? plan.geometry.part->adapters : 0},
+          {"parameters_trained", trained_parameters(plan.geometry)},
+          {"device_memory_bytes", plan.options.memory_bytes},
+          {"state_bytes", state_bytes(plan.geometry, plan.optimizer, plan.dealing)},
           {"cost_model",
            {{"measured", plan.options.measured},
             {"flops_per_second", cost.flops_per_second},

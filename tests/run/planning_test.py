@@ -32,7 +32,12 @@ class Plans(unittest.TestCase):
         self.assertAlmostEqual(sum(s["flops"] for s in plan["stages"]), plan["flops"], delta=1e-9 * plan["flops"])
         self.assertAlmostEqual(sum(s["share_of_flops"] for s in plan["stages"]), 1)
         self.assertAlmostEqual(plan["dollars"], plan["seconds"] / 3600 * plan["processes"] * 2.5)
+        self.assertEqual(plan["parameters_trained"], plan["parameters"])
         for stage in plan["stages"]:
+            memory = stage["memory"]
+            self.assertAlmostEqual(memory["weights"] + memory["gradients"] + memory["moments"] + memory["average"],
+                                   plan["state_bytes"])
+            self.assertAlmostEqual(memory["total"], max(b["memory_bytes"] for b in stage["buckets"]))
             self.assertAlmostEqual(sum(b["share_of_flops"] for b in stage["buckets"]), 1)
             self.assertAlmostEqual(sum(b["share_of_samples_simulated"] for b in stage["buckets"]), 1)
             layouts = stage["simulation"]["layouts"]
