@@ -9,6 +9,8 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/error.h"
 #include "safetensors/safetensors.h"
@@ -56,6 +58,32 @@ inline std::map<std::string, at::Tensor> small_tensors(at::ScalarType type = at:
     add(block + "1.DenseReluDense.wo.weight", {kWidth, kInner});
   }
   return tensors;
+}
+
+// The same by the names of Wan's t5.py.
+inline std::map<std::string, at::Tensor> in_original_names(
+    const std::map<std::string, at::Tensor>& tensors) {
+  const std::vector<std::pair<std::string, std::string>> rules{
+      {"encoder.block.", "blocks."},
+      {"layer.0.SelfAttention.relative_attention_bias", "pos_embedding.embedding"},
+      {"layer.0.SelfAttention", "attn"},
+      {"layer.0.layer_norm", "norm1"},
+      {"layer.1.layer_norm", "norm2"},
+      {"layer.1.DenseReluDense.wi_0", "ffn.gate.0"},
+      {"layer.1.DenseReluDense.wi_1", "ffn.fc1"},
+      {"layer.1.DenseReluDense.wo", "ffn.fc2"},
+      {"encoder.final_layer_norm", "norm"},
+      {"shared", "token_embedding"}};
+  std::map<std::string, at::Tensor> original;
+  for (const auto& [known, tensor] : tensors) {
+    std::string name = known;
+    for (const auto& [from, to] : rules) {
+      if (const size_t at = name.find(from); at != std::string::npos)
+        name.replace(at, from.size(), to);
+    }
+    original[name] = tensor;
+  }
+  return original;
 }
 
 inline nlohmann::json small_config() {

@@ -61,27 +61,8 @@ TEST(Umt5, EveryPlaceGivesTheSameStates) {
   EXPECT_TRUE(at::equal(open(folder / "text_encoder").states("a bc"), expected));  // beside
 
   const auto tensors = small_tensors();
-  std::map<std::string, at::Tensor> original;
-  for (const auto& [known, tensor] : tensors) {
-    std::string name = known;
-    const std::vector<std::pair<std::string, std::string>> rules{
-        {"encoder.block.", "blocks."},
-        {"layer.0.SelfAttention.relative_attention_bias", "pos_embedding.embedding"},
-        {"layer.0.SelfAttention", "attn"},
-        {"layer.0.layer_norm", "norm1"},
-        {"layer.1.layer_norm", "norm2"},
-        {"layer.1.DenseReluDense.wi_0", "ffn.gate.0"},
-        {"layer.1.DenseReluDense.wi_1", "ffn.fc1"},
-        {"layer.1.DenseReluDense.wo", "ffn.fc2"},
-        {"encoder.final_layer_norm", "norm"},
-        {"shared", "token_embedding"}};
-    for (const auto& [from, to] : rules) {
-      if (const size_t at = name.find(from); at != std::string::npos)
-        name.replace(at, from.size(), to);
-    }
-    original[name] = tensor;
-  }
-  write_tensors(folder / "wan.safetensors", original);  // its tokenizer is in tokenizer/
+  write_tensors(folder / "wan.safetensors",
+                in_original_names(tensors));  // its tokenizer is in tokenizer/
   EXPECT_TRUE(at::equal(open(folder / "wan.safetensors").states("a bc"), expected));
 
   std::map<std::string, at::Tensor> single = tensors;

@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "export/adapter.h"
 #include "export/export.h"
+#include "export/pipeline_folder.h"
 #include "export/single_file.h"
 
 namespace pendulum {
@@ -52,6 +53,11 @@ void run_export(const ExportOptions& options) {
                static_cast<uint64_t>(options.shard_gb * 1e9));
   info("{}: step {} of run {} ({}), written, reloaded and compared", options.folder,
        model.provenance.step, model.provenance.run, model.provenance.weights);
+  const std::string pipeline = pipeline_class(model);
+  if (pipeline.empty())
+    info("diffusers loads its transformer; the whole it cannot run: {}", pipeline_obstacle(model));
+  else
+    info("diffusers loads it whole: {}.from_pretrained", pipeline);
 }
 
 }  // namespace

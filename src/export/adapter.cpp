@@ -86,17 +86,15 @@ std::string card(const TrainedModel& model, const std::string& title, size_t num
   const Provenance& training = model.provenance;
   const LoraConfig& lora = model.transformer->lora();
   using fmt::arg;
-  return fmt::format(
-      kCard, arg("title", title), arg("run", training.run), arg("step", training.step),
-      arg("stage", training.stage),
-      arg("weights",
-          training.weights == "ema" ? "moving average of the weights" : "weights as trained"),
-      arg("rank", lora.rank), arg("alpha", alpha_of(lora)), arg("layers", num_layers),
-      arg("base", training.base),
-      arg("usage", layout == WeightLayout::original
-                       ? std::string(kComfyUsage)
-                       : fmt::format(kDiffusersUsage, arg("title", title))),
-      arg("head", training.consumption_head.empty() ? "not recorded" : training.consumption_head));
+  return fmt::format(kCard, arg("title", title), arg("run", training.run),
+                     arg("step", training.step), arg("stage", training.stage),
+                     arg("weights", training.weights_words()), arg("rank", lora.rank),
+                     arg("alpha", alpha_of(lora)), arg("layers", num_layers),
+                     arg("base", training.base),
+                     arg("usage", layout == WeightLayout::original
+                                      ? std::string(kComfyUsage)
+                                      : fmt::format(kDiffusersUsage, arg("title", title))),
+                     arg("head", training.head_words()));
 }
 
 void compare(const NamedTensors& written, const std::string& path, const std::string& name) {

@@ -50,12 +50,24 @@ std::map<std::string, at::Tensor> weights_of(const CheckpointContents& contents,
 
 // A checkpoint of adapters lacks the weights they stand beside.
 void load_base(const nlohmann::json& state, const Config& config, VideoTransformer& transformer) {
-  PretrainedTransformer::open(config.model.import).load_into(transformer);
+  PretrainedTransformer::open(transformer_place(config.model)).load_into(transformer);
   if (fingerprint(transformer.parameters()) != state.at("base").get<std::string>()) {
     throw DataError(text("the weights in ", config.model.import,
                          " are not those beside which its adapters were trained"));
   }
   transformer.add_adapters(config.lora, config.run.seed);
+}
+
+// The expert that did not train, where the import holds it.
+Pair pair_of(const Config& config, const WanConfig& architecture) {
+  Pair pair{parse_expert(config.model.expert), 0, nullptr};
+  if (pair.trained == Expert::none) return pair;
+  pair.boundary = expert_boundary(config.model.import, architecture);
+  if (has_pair(config.model.import)) {
+    pair.other = load_transformer(
+        architecture, transformer_place(config.model.import, other_expert(pair.trained)));
+  }
+  return pair;
 }
 
 TrainedModel model_of(const CheckpointContents& contents, bool is_raw) {
@@ -69,13 +81,20 @@ TrainedModel model_of(const CheckpointContents& contents, bool is_raw) {
   model.text_config = config.text;
   model.text_config.weights = find_text_weights(config.text, default_environments());
   model.text_encoder = make_text_encoder(model.text_config, model.text_config.weights);
+  model.image_config = config.image;
+  if (config.image.kind != "none")
+    model.image_encoder = std::make_unique<ClipImageEncoder>(config.image);
   model.architecture =
       state.contains("architecture")
           ? read_diffusers_config(state["architecture"], "the checkpoint's architecture")
-          : wan_config(config.model, model.codec->channels(), model.text_encoder->dim());
+          : wan_config(config.model,
+                       {model.codec->channels(), model.text_encoder->dim(), model.codec->temporal(),
+                        model.image_encoder ? model.image_encoder->dim() : 0});
+  model.first_frame = first_frame_of(config.model, model.architecture);
   model.transformer = std::make_unique<VideoTransformer>(model.architecture, std::nullopt);
   if (config.lora.rank > 0) load_base(state, config, *model.transformer);
   model.transformer->load_trainable(weights_of(contents, is_average));
+  model.pair = pair_of(config, model.architecture);
   model.generate = config.generate;
   model.provenance = {.run = config.run.name,
                       .stage = last_stage(state),

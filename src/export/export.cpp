@@ -8,9 +8,11 @@
 
 #include "core/error.h"
 #include "core/publish.h"
-#include "core/random.h"
+#include "export/encoder_files.h"
 #include "export/model_card.h"
 #include "export/model_record.h"
+#include "export/pipeline_folder.h"
+#include "export/reload_check.h"
 #include "model/diffusers_config.h"
 #include "safetensors/sharded.h"
 
@@ -19,11 +21,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr char kTransformerConfig[] = "transformer/config.json";
 constexpr char kTransformerFolder[] = "transformer";
+constexpr char kLowNoiseFolder[] = "transformer_2";  // of a pair
 constexpr char kTransformerStem[] = "diffusion_pytorch_model";
 constexpr char kCodecFolder[] = "vae";
 constexpr char kTextFolder[] = "text_encoder";
+constexpr char kImageFolder[] = "image_encoder";
 
 // Removes a folder that was not given its name.
 struct UnfinishedFolder {
@@ -56,82 +59,74 @@ void require_finite(const TrainedModel& model) {
   }
 }
 
-NamedTensors stored_tensors(const TrainedModel& model, at::ScalarType dtype) {
-  NamedTensors tensors;
-  for (const auto& [name, tensor] : model.transformer->parameters()) {
-    tensors.emplace_back(name, tensor.detach().to(at::kCPU, dtype));
+// Encoders, and what else diffusers wants where it has a pipeline for the model.
+void write_encoders(const TrainedModel& model, const std::string& folder, uint64_t shard_bytes) {
+  const bool is_pipeline = !pipeline_class(model).empty();
+  if (is_pipeline) {
+    take_umt5_encoder(*model.text_encoder, folder, shard_bytes);
+    write_pipeline_files(model, folder);
+  } else {
+    take_text_encoder(*model.text_encoder, folder);
   }
-  return tensors;
+  if (model.image_encoder) take_image_encoder(*model.image_encoder, folder);
 }
 
-void take_text_encoder(const TextEncoder& text_encoder, const fs::path& folder) {
-  for (const TakenFile& file : text_encoder.files()) {
-    const fs::path place = folder / file.name;
-    fs::create_directories(place.parent_path());
-    if (file.is_linked) {
-      fs::create_symlink(fs::canonical(file.path), place);
-    } else {
-      publish_file(place.string(),
-                   [&](const std::string& temporary) { fs::copy_file(file.path, temporary); });
-    }
-    sync_folder(place.parent_path().string());
-  }
+// As a reader of the export opens them.
+std::unique_ptr<TextEncoder> text_encoder_in(TextConfig config, const fs::path& folder) {
+  config.weights = (folder / kTextFolder).string();
+  return make_text_encoder(config, config.weights);
+}
+
+std::unique_ptr<ClipImageEncoder> image_encoder_in(ImageConfig config, const fs::path& folder) {
+  config.weights = (folder / kImageFolder).string();
+  return std::make_unique<ClipImageEncoder>(config);
+}
+
+const char* folder_of(Expert expert) {
+  return expert == Expert::low ? kLowNoiseFolder : kTransformerFolder;
+}
+
+void write_transformer(const VideoTransformer& transformer, const fs::path& folder,
+                       at::ScalarType dtype, uint64_t shard_bytes) {
+  fs::create_directories(folder);
+  publish_text((folder / "config.json").string(),
+               diffusers_config(transformer.config()).dump(2) + "\n");
+  write_sharded_safetensors(folder.string(), kTransformerStem, stored_tensors(transformer, dtype),
+                            shard_bytes, {{"format", "pt"}});
+  sync_folder(folder.string());
 }
 
 void write_parts(const TrainedModel& model, const fs::path& folder, const std::string& title,
                  at::ScalarType dtype, uint64_t shard_bytes) {
-  fs::create_directories(folder / kTransformerFolder);
-  publish_text((folder / kTransformerConfig).string(),
-               diffusers_config(model.architecture).dump(2) + "\n");
-  write_sharded_safetensors((folder / kTransformerFolder).string(), kTransformerStem,
-                            stored_tensors(model, dtype), shard_bytes, {{"format", "pt"}});
-  sync_folder((folder / kTransformerFolder).string());
+  const Expert trained = model.pair.trained;
+  write_transformer(*model.transformer, folder / folder_of(trained), dtype, shard_bytes);
+  if (trained != Expert::none) {
+    if (!model.pair.other) {
+      throw ConfigError(text("run ", model.provenance.run,
+                             " trained one expert, and model.import "
+                             "names one file, not the pair: --format comfyui writes it"));
+    }
+    write_transformer(*model.pair.other, folder / folder_of(other_expert(trained)), dtype,
+                      shard_bytes);
+  }
   model.codec->write_weights((folder / kCodecFolder).string());
-  take_text_encoder(*model.text_encoder, folder);
+  write_encoders(model, folder.string(), shard_bytes);
   publish_text((folder / "README.md").string(), model_card(model, title));
-  publish_text((folder / kRecordFile).string(), model_record(model, dtype).dump(2) + "\n");
+  nlohmann::json record = model_record(model, dtype);
+  // Files that were completed or renamed have a key of their own; check_reloaded() proves that they
+  // hold the same encoders.
+  record["text_encoder"]["key"] = text_encoder_in(model.text_config, folder)->key();
+  if (model.image_encoder)
+    record["image_encoder"]["key"] = image_encoder_in(model.image_config, folder)->key();
+  publish_text((folder / kRecordFile).string(), record.dump(2) + "\n");
   sync_folder(folder.string());
 }
 
-at::Tensor keyed_normal(at::IntArrayRef sizes, uint64_t key) {
-  at::Tensor noise = at::empty(sizes, at::kFloat);
-  fill_normal(noise.data_ptr<float>(), noise.numel(), draw(Purpose::generate, key));
-  return noise;
-}
-
-// One velocity or latent at fixed noise, time and text, two tokens to a side.
-at::Tensor fixed_forward(const VideoTransformer& transformer, const WanConfig& config) {
-  const at::NoGradGuard no_grad;
-  const at::Tensor x = keyed_normal(
-      {1, config.in_channels, config.patch[0], 2 * config.patch[1], 2 * config.patch[2]}, 1);
-  const at::Tensor text = keyed_normal({1, 3, config.text_dim}, 2);
-  return transformer.forward(x, at::full({1}, 500.0, at::kFloat), text);
-}
-
-// What was read back must be what was trained, in the stored type; `dtype` rounding aside, nothing
-// may differ.
-void compare(const TrainedModel& written, const TrainedModel& reloaded, const std::string& folder,
-             at::ScalarType dtype) {
-  VideoTransformer reference(written.architecture, 0);
-  const at::NoGradGuard no_grad;
-  const NamedTensors stored = stored_tensors(written, dtype);
-  const auto& read = reloaded.transformer->parameters();
-  check(stored.size() == read.size(), "as many tensors as were written", read.size(), " of ",
-        stored.size());
-  for (size_t i = 0; i < stored.size(); ++i) {
-    const at::Tensor expected = stored[i].second.to(at::kFloat);
-    const at::Tensor found = read[i].second.detach();
-    if (read[i].first != stored[i].first || !found.equal(expected)) {
-      throw DataError(
-          text(folder, ": ", stored[i].first, " was read back differently than it was written"));
-    }
-    at::Tensor(reference.parameters()[i].second).copy_(expected);
-  }
-  const at::Tensor expected = fixed_forward(reference, written.architecture);
-  if (!fixed_forward(*reloaded.transformer, reloaded.architecture).equal(expected)) {
-    throw DataError(
-        text(folder, ": the reloaded transformer computes other numbers than the trained one"));
-  }
+void require_first_frame(const TrainedModel& model, const std::string& path) {
+  const int beside = model.architecture.condition_channels();
+  if ((model.first_frame == FirstFrame::channels) == (beside > 0)) return;
+  throw DataError(text(path, ": image_to_video does not fit the transformer, which takes ", beside,
+                       " channels beside the latent"));
 }
 
 // The parts that the record names must be those that this program builds from it.
@@ -175,7 +170,8 @@ void write_export(const TrainedModel& model, const std::string& folder, at::Scal
     fs::remove_all(unfinished.path);
     fs::create_directory(unfinished.path);
     write_parts(model, unfinished.path, target.filename().string(), dtype, shard_bytes);
-    compare(model, load_export(unfinished.path.string()), target.string(), dtype);
+    TrainedModel reloaded = load_export(unfinished.path.string());
+    check_reloaded(model, reloaded, dtype, target.string(), unfinished.path.string());
     require_free(target, is_forced);  // again: writing took its time
     put_in_place(unfinished.path, target);
   } catch (const fs::filesystem_error& error) {
@@ -196,13 +192,24 @@ TrainedModel load_export(const std::string& folder) {
   const std::string record_path = (base / kRecordFile).string();
   const nlohmann::json record = read_json(record_path);
   TrainedModel model = read_model_record(record, record_path);
-  const std::string config_path = (base / kTransformerConfig).string();
+  const fs::path transformer = base / folder_of(model.pair.trained);
+  const std::string config_path = (transformer / "config.json").string();
   model.architecture = read_diffusers_config(read_json(config_path), config_path);
-  model.transformer = load_transformer(model.architecture, (base / kTransformerFolder).string());
+  require_first_frame(model, record_path);
+  model.transformer = load_transformer(model.architecture, transformer.string());
+  if (model.pair.trained != Expert::none) {
+    const char* other = folder_of(other_expert(model.pair.trained));
+    model.pair.other = load_transformer(model.architecture, (base / other).string());
+  }
   if (model.codec_config.kind == "wan") model.codec_config.weights = (base / kCodecFolder).string();
   model.codec = make_codec(model.codec_config);
   model.text_config.weights = (base / kTextFolder).string();
-  model.text_encoder = make_text_encoder(model.text_config, model.text_config.weights);
+  model.text_encoder = text_encoder_in(model.text_config, base);
+  if (model.image_config.kind != "none") {
+    model.image_config.weights = (base / kImageFolder).string();
+    model.image_encoder = image_encoder_in(model.image_config, base);
+    require_key(record, "image_encoder", model.image_encoder->key(), record_path);
+  }
   require_key(record, "codec", model.codec->describe()["key"], record_path);
   require_key(record, "text_encoder", model.text_encoder->key(), record_path);
   return model;

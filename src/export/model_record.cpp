@@ -56,6 +56,57 @@ class Fields {
   std::string path_, name_;
 };
 
+struct FirstFrameName {
+  FirstFrame kind;
+  const char* name;  // as model.image_to_video calls it
+};
+constexpr FirstFrameName kFirstFrames[] = {{FirstFrame::none, "none"},
+                                           {FirstFrame::channels, "channels"},
+                                           {FirstFrame::latent, "first-latent"}};
+
+const char* name_of(FirstFrame kind) {
+  for (const FirstFrameName& each : kFirstFrames) {
+    if (each.kind == kind) return each.name;
+  }
+  check(false, "a way of giving first frames", static_cast<int>(kind));
+  return "";
+}
+
+// Exports of versions that trained no image-to-video models do not have the field.
+FirstFrame read_first_frame(const Fields& fields) {
+  if (!fields.has("image_to_video")) return FirstFrame::none;
+  const std::string found = fields.words("image_to_video");
+  for (const FirstFrameName& each : kFirstFrames) {
+    if (found == each.name) return each.kind;
+  }
+  fields.fail("image_to_video", "none, channels or first-latent");
+}
+
+// Likewise.
+ImageConfig read_image_encoder(const Fields& fields) {
+  ImageConfig image;
+  if (!fields.has("image_encoder") || fields.at("image_encoder").is_null()) return image;
+  const Fields encoder = fields.object("image_encoder");
+  image.kind = encoder.words("kind");
+  if (image.kind != "clip") encoder.fail("kind", "clip");
+  return image;
+}
+
+// Likewise.
+Pair read_pair(const Fields& fields) {
+  Pair pair;
+  if (!fields.has("experts") || fields.at("experts").is_null()) return pair;
+  const Fields experts = fields.object("experts");
+  pair.trained = parse_expert(experts.one_of("trained", "high", "low"));
+  pair.boundary = experts.number("boundary");
+  return pair;
+}
+
+nlohmann::json experts_record(const Pair& pair) {
+  if (pair.trained == Expert::none) return nullptr;
+  return {{"trained", expert_name(pair.trained)}, {"boundary", pair.boundary}};
+}
+
 GenerateConfig read_generate(const Fields& fields) {
   GenerateConfig generate;
   generate.solver = fields.one_of("solver", "euler", "ab2");
@@ -130,6 +181,10 @@ nlohmann::json model_record(const TrainedModel& model, at::ScalarType dtype) {
       {"dtype", dtype == at::kFloat ? "fp32" : "bf16"},
       {"codec", model.codec->describe()},
       {"text_encoder", model.text_encoder->describe()},
+      {"image_encoder",
+       model.image_encoder ? model.image_encoder->describe() : nlohmann::json(nullptr)},
+      {"image_to_video", name_of(model.first_frame)},
+      {"experts", experts_record(model.pair)},
       {"objective", {{"predict", model.objective.predict}, {"min_time", model.objective.min_time}}},
       {"generate", generate},
       {"shape",
@@ -158,6 +213,9 @@ TrainedModel read_model_record(const nlohmann::json& record, const std::string& 
   model.text_config.kind = fields.object("text_encoder").words("kind");
   model.text_config.length = fields.object("text_encoder").whole("length", 1);
   model.text_config.weights.clear();
+  model.image_config = read_image_encoder(fields);
+  model.first_frame = read_first_frame(fields);
+  model.pair = read_pair(fields);
   model.objective.predict = fields.object("objective").one_of("predict", "velocity", "x");
   model.objective.min_time = fields.object("objective").number("min_time");
   model.generate = read_generate(fields.object("generate"));

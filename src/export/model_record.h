@@ -20,9 +20,9 @@ void write_training_record(const Provenance& provenance, const std::string& fold
 
 nlohmann::json model_record(const TrainedModel& model, at::ScalarType dtype);
 
-// The settings of a record, without weights: codec_config, text_config, generate, objective, shape,
-// provenance. text_config.weights is empty: the export has its own. DataError naming `path` and the
-// field.
+// The settings of a record, without weights: codec_config, text_config, image_config, first_frame,
+// generate, objective, shape, provenance. The weights of encoders are not named: the export has its
+// own. DataError naming `path` and the field.
 TrainedModel read_model_record(const nlohmann::json& record, const std::string& path);
 
 // The file's JSON; DataError naming the path where it cannot be read or is no JSON.

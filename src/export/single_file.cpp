@@ -86,13 +86,11 @@ std::string write_single_file(const TrainedModel& model, const std::string& fold
       (place / "README.md").string(),
       fmt::format(kCard, arg("run", training.run), arg("step", training.step),
                   arg("stage", training.stage), arg("file", file),
-                  arg("weights", training.weights == "ema" ? "moving average of the weights"
-                                                           : "weights as trained"),
-                  arg("shape", model.shape.name()), arg("fps", model.generate.fps),
+                  arg("weights", training.weights_words()), arg("shape", model.shape.name()),
+                  arg("fps", model.generate.fps),
                   arg("shift", model.generate.shift ? fmt::format("{}", *model.generate.shift)
                                                     : std::string("by resolution")),
-                  arg("head", training.consumption_head.empty() ? "not recorded"
-                                                                : training.consumption_head)));
+                  arg("head", training.head_words())));
   return path;
 }
 

@@ -18,20 +18,38 @@ void TrainedModel::to(const std::string& device) {
   if (device == "cuda" && !at::hasCUDA())
     throw ConfigError("device cuda: this machine or this build has no CUDA");
   if (device == "cpu" || !at::hasCUDA()) return;
-  transformer->to(at::Device(at::kCUDA, 0));
-  transformer->set_compute(at::kBFloat16);
+  for (VideoTransformer* each : {transformer.get(), pair.other.get()}) {
+    if (each == nullptr) continue;
+    each->to(at::Device(at::kCUDA, 0));
+    each->set_compute(at::kBFloat16);
+  }
 }
 
+namespace {
+
+Network network_of(const TrainedModel& model) {
+  const Pair& pair = model.pair;
+  if (pair.trained == Expert::none) return network_of(*model.transformer);
+  if (!pair.other) {
+    throw ConfigError(text("run ", model.provenance.run, " trained the ", expert_name(pair.trained),
+                           "-noise expert alone, and model.import names one file: a pipeline's "
+                           "folder with both is needed to draw"));
+  }
+  const bool is_high = pair.trained == Expert::high;
+  return network_of_pair(is_high ? *model.transformer : *pair.other,
+                         is_high ? *pair.other : *model.transformer, pair.boundary);
+}
+
+}  // namespace
+
 Generator TrainedModel::generator() const {
-  const VideoTransformer* network = transformer.get();
-  return {[network](const at::Tensor& x, const at::Tensor& time, const at::Tensor& states) {
-            return network->forward(x, time, states);
-          },
-          network->parameters().front().second.device(),
+  return {network_of(*this),
+          transformer->device(),
           *codec,
           *text_encoder,
           architecture.patch,
-          generate_settings(generate, objective)};
+          generate_settings(generate, objective),
+          {first_frame, *codec, image_encoder.get()}};
 }
 
 void TrainedModel::check_shape(const Shape& wanted) const {
