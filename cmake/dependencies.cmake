@@ -29,7 +29,8 @@ target_include_directories(torch_headers SYSTEM INTERFACE
   ${PENDULUM_TORCH}/include ${PENDULUM_TORCH}/include/torch/csrc/api/include)
 add_library(torch INTERFACE)
 target_link_libraries(torch INTERFACE torch_headers
-  ${PENDULUM_TORCH}/lib/libtorch_cpu.so ${PENDULUM_TORCH}/lib/libc10.so)
+  ${PENDULUM_TORCH}/lib/libtorch_cpu.so ${PENDULUM_TORCH}/lib/libc10.so
+  ${PENDULUM_TORCH}/lib/libgomp.so.1)  # whose threads are LibTorch's (ops/parallel.cpp)
 if(PENDULUM_CUDA)
   enable_language(CUDA)
   find_package(CUDAToolkit REQUIRED)

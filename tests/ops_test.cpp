@@ -4,7 +4,10 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
 #include <cmath>
+#include <thread>
 
 #include "core/error.h"
 #include "ops/adamw.h"
@@ -13,6 +16,7 @@
 #include "ops/gated_residual.h"
 #include "ops/norm_modulate.h"
 #include "ops/norm_rotary.h"
+#include "ops/parallel.h"
 #include "ops/projection.h"
 #include "ops/rms_silu.h"
 #include "support.h"
@@ -44,6 +48,27 @@ at::Tensor plain_norm_modulate(const at::Tensor& x, const at::Tensor& scale,
 }
 
 // Widths: 1, primes, vector widths less and more one. A row of zeros stays zero.
+// Each piece waits for the other: on one thread neither would ever be done.
+TEST(ParallelFor, RunsPiecesSideBySide) {
+  const int threads = at::get_num_threads();
+  at::set_num_threads(2);
+  std::atomic<int> arrived = 0;
+  std::atomic<bool> met = true;
+  parallel_for(0, 2, 1, [&](int64_t first, int64_t last) {
+    EXPECT_EQ(last, first + 1);
+    ++arrived;
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (arrived < 2 && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+    if (arrived < 2) met = false;
+  });
+  EXPECT_TRUE(met);
+  at::set_num_threads(1);
+  int calls = 0;
+  parallel_for(3, 9, 1, [&](int64_t first, int64_t last) { calls += first == 3 && last == 9; });
+  EXPECT_EQ(calls, 1);
+  at::set_num_threads(threads);
+}
+
 TEST(RmsSilu, IsAsGoodAsAten) {
   const TensorFunction plain = [](const Tensors& in) {
     const at::Tensor& x = in[0];

@@ -2,7 +2,6 @@
 #include "model/parameters.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <fmt/format.h>
 
 #include <cmath>
@@ -13,6 +12,7 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/random.h"
+#include "ops/parallel.h"
 
 namespace pendulum {
 namespace {
@@ -54,6 +54,16 @@ class SpecList {
   std::vector<ParameterSpec> specs;
 };
 
+uint64_t hash_of(const std::string& name, const at::Tensor& tensor) {
+  const at::Tensor values = tensor.detach().cpu().contiguous();
+  const std::string kind = text(name, " ", values.sizes(), " ", values.scalar_type());
+  return XXH3_64bits_withSeed(values.const_data_ptr(), values.nbytes(), hash_name(kind));
+}
+
+std::string digits_of(const std::vector<uint64_t>& hashes) {
+  return fmt::format("{:016x}", XXH3_64bits(hashes.data(), hashes.size() * sizeof(uint64_t)));
+}
+
 }  // namespace
 
 std::vector<ParameterSpec> parameter_specs(const WanConfig& config) {
@@ -85,6 +95,11 @@ std::vector<ParameterSpec> parameter_specs(const WanConfig& config) {
   return list.specs;
 }
 
+bool is_block_matrix(const ParameterSpec& spec) {
+  return spec.name.starts_with("blocks.") && spec.name.ends_with(".weight") &&
+         spec.shape.size() == 2;
+}
+
 void start_parameter(at::Tensor& parameter, const ParameterSpec& spec, uint64_t seed) {
   const uint64_t key = draw(Purpose::weights, seed, hash_name(spec.name));
   if (spec.start == Start::ones || spec.start == Start::zeros) {
@@ -98,7 +113,7 @@ void start_parameter(at::Tensor& parameter, const ParameterSpec& spec, uint64_t 
     fill_normal(out, values.numel(), key);
     values.mul_(scale);
   } else {
-    at::parallel_for(0, values.numel(), 1 << 16, [&](int64_t begin, int64_t end) {
+    parallel_for(0, values.numel(), 1 << 16, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const double unit = uniform(fold(key, static_cast<uint64_t>(i)));
         out[i] = static_cast<float>((2 * unit - 1) * scale);
@@ -110,16 +125,16 @@ void start_parameter(at::Tensor& parameter, const ParameterSpec& spec, uint64_t 
 
 std::string fingerprint(const NamedTensors& tensors) {
   std::vector<uint64_t> hashes(tensors.size());
-  at::parallel_for(0, static_cast<int64_t>(tensors.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const auto& [name, tensor] = tensors[i];
-      const at::Tensor values = tensor.detach().cpu().contiguous();
-      const std::string kind = text(name, " ", values.sizes(), " ", values.scalar_type());
-      hashes[i] = XXH3_64bits_withSeed(values.const_data_ptr(), values.nbytes(), hash_name(kind));
-    }
+  parallel_for(0, static_cast<int64_t>(tensors.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) hashes[i] = hash_of(tensors[i].first, tensors[i].second);
   });
-  return fmt::format("{:016x}", XXH3_64bits(hashes.data(), hashes.size() * sizeof(uint64_t)));
+  return digits_of(hashes);
 }
+
+void Fingerprint::add(const std::string& name, const at::Tensor& tensor) {
+  hashes_.push_back(hash_of(name, tensor));
+}
+std::string Fingerprint::digits() const { return digits_of(hashes_); }
 
 void randomise(const NamedTensors& parameters, uint64_t seed) {
   const at::NoGradGuard no_grad;

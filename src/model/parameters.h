@@ -29,6 +29,9 @@ struct ParameterSpec {
 // In the order of diffusers' state_dict.
 std::vector<ParameterSpec> parameter_specs(const WanConfig& config);
 
+// A matrix of a block's linear layer.
+bool is_block_matrix(const ParameterSpec& spec);
+
 // Fills an fp32 or fp64 CPU tensor. Element i depends on (seed, name, i) alone, fp64 holds the fp32
 // values.
 void start_parameter(at::Tensor& parameter, const ParameterSpec& spec, uint64_t seed);
@@ -36,6 +39,15 @@ void start_parameter(at::Tensor& parameter, const ParameterSpec& spec, uint64_t 
 // 16 hexadecimal digits that change with any name, shape, type or byte of the tensors (XXH3): tells
 // which weights these are, not who made them.
 std::string fingerprint(const NamedTensors& tensors);
+// The same of tensors that are never all there at once, told one by one in their order.
+class Fingerprint {
+ public:
+  void add(const std::string& name, const at::Tensor& tensor);
+  std::string digits() const;
+
+ private:
+  std::vector<uint64_t> hashes_;
+};
 
 // For checks: random values in place of all, functions of (seed, name, element), so that no path
 // through the network is switched off by a zero. Rows of a product have unit variance, vectors lie

@@ -3,7 +3,6 @@
 #include "ops/attention.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
@@ -14,6 +13,7 @@
 #include "ops/attention_views.h"
 #include "ops/launch.h"
 #include "ops/merge_attention.h"
+#include "ops/parallel.h"
 
 namespace pendulum {
 namespace {
@@ -40,7 +40,7 @@ template <class T, class Call>
 void for_heads(const at::Tensor& query, const kernels::AttentionSizes& sizes, const Call& call) {
   const int64_t per_head = sizes.queries * sizes.keys * sizes.head_dim;
   const int64_t grain = std::max<int64_t>(1, 65536 / std::max<int64_t>(1, per_head));
-  at::parallel_for(0, sizes.batch * sizes.heads, grain, [&](int64_t begin, int64_t end) {
+  parallel_for(0, sizes.batch * sizes.heads, grain, [&](int64_t begin, int64_t end) {
     const at::Tensor scratch = at::empty({kernels::attention_scratch(sizes)}, query.options());
     call(pointer<T>(scratch), begin, end);
   });

@@ -2,13 +2,13 @@
 #include "ops/bias_gelu.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "core/error.h"
 #include "kernels/bias_gelu.h"
 #include "kernels/column_sum.h"
 #include "ops/launch.h"
+#include "ops/parallel.h"
 
 namespace pendulum {
 namespace {
@@ -24,7 +24,7 @@ struct BiasGelu : torch::autograd::Function<BiasGelu> {
     at::Tensor out = at::empty_like(x);
     if (implementation_for(x) == Implementation::twin) {
       with_element(x, [&]<class T>(T) {
-        at::parallel_for(0, rows_of(x), row_grain(dim), [&](int64_t begin, int64_t end) {
+        parallel_for(0, rows_of(x), row_grain(dim), [&](int64_t begin, int64_t end) {
           kernels::bias_gelu(pointer<T>(out), const_pointer<T>(x), const_pointer<T>(bias), dim,
                              begin, end);
         });
@@ -53,7 +53,7 @@ struct BiasGelu : torch::autograd::Function<BiasGelu> {
     at::Tensor dbias = at::empty({1, pieces, dim}, bias.options());
     if (implementation_for(x) == Implementation::twin) {
       with_element(x, [&]<class T>(T) {
-        at::parallel_for(0, pieces, 1, [&](int64_t begin, int64_t end) {
+        parallel_for(0, pieces, 1, [&](int64_t begin, int64_t end) {
           kernels::bias_gelu_backward(pointer<T>(dx), pointer<T>(dbias), const_pointer<T>(dout),
                                       const_pointer<T>(x), const_pointer<T>(bias), rows, dim, begin,
                                       end);

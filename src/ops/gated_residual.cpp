@@ -2,13 +2,13 @@
 #include "ops/gated_residual.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "core/error.h"
 #include "kernels/column_sum.h"
 #include "kernels/gated_residual.h"
 #include "ops/launch.h"
+#include "ops/parallel.h"
 
 namespace pendulum {
 namespace {
@@ -43,7 +43,7 @@ struct GatedResidual : torch::autograd::Function<GatedResidual> {
     at::Tensor out = at::empty_like(x);
     if (implementation_for(x) == Implementation::twin) {
       with_element(x, [&]<class T>(T) {
-        at::parallel_for(0, rows_of(x), row_grain(sizes.dim), [&](int64_t begin, int64_t end) {
+        parallel_for(0, rows_of(x), row_grain(sizes.dim), [&](int64_t begin, int64_t end) {
           kernels::gated_residual(pointer<T>(out), const_pointer<T>(x), const_pointer<T>(y),
                                   const_pointer<T>(bias), const_pointer<T>(gate), sizes, begin,
                                   end);
@@ -81,7 +81,7 @@ struct GatedResidual : torch::autograd::Function<GatedResidual> {
     if (implementation_for(dout) == Implementation::twin) {
       const int64_t grain = row_grain(sizes.dim * std::min(sizes.rows, kernels::kPieceRows));
       with_element(dout, [&]<class T>(T) {
-        at::parallel_for(0, sizes.groups * pieces, grain, [&](int64_t begin, int64_t end) {
+        parallel_for(0, sizes.groups * pieces, grain, [&](int64_t begin, int64_t end) {
           kernels::gated_residual_backward(pointer<T>(dy), pointer<T>(dgate), pointer<T>(dbias),
                                            const_pointer<T>(dout), const_pointer<T>(y),
                                            const_pointer<T>(bias), const_pointer<T>(gate), sizes,

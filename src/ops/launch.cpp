@@ -2,7 +2,6 @@
 #include "ops/launch.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #ifdef PENDULUM_CUDA
 #include <c10/cuda/CUDAStream.h>
@@ -10,6 +9,7 @@
 
 #include "core/error.h"
 #include "kernels/column_sum.h"
+#include "ops/parallel.h"
 
 namespace pendulum {
 
@@ -45,7 +45,7 @@ at::Tensor sum_over_pieces(const at::Tensor& partial) {
     return out;
   }
   with_element(partial, [&]<class T>(T) {
-    at::parallel_for(0, groups, row_grain(pieces * dim), [&](int64_t begin, int64_t end) {
+    parallel_for(0, groups, row_grain(pieces * dim), [&](int64_t begin, int64_t end) {
       kernels::sum_pieces(pointer<T>(out), const_pointer<T>(partial), pieces, dim, begin, end);
     });
   });

@@ -2,13 +2,13 @@
 #include "ops/merge_attention.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include <limits>
 
 #include "core/error.h"
 #include "kernels/merge_attention.h"
 #include "ops/launch.h"
+#include "ops/parallel.h"
 
 namespace pendulum {
 
@@ -44,12 +44,12 @@ void merge_attention(const AttentionOutput& merged, const AttentionOutput& part)
   }
   const at::Tensor out = part.out.to(merged.out.scalar_type()).contiguous();
   with_element(out, [&]<class T>(T) {
-    at::parallel_for(0, sizes.batch * sizes.queries * sizes.heads, row_grain(sizes.head_dim),
-                     [&](int64_t begin, int64_t end) {
-                       kernels::merge_attention<T>(
-                           pointer<T>(merged.out), pointer<T>(merged.log_sum_exp),
-                           const_pointer<T>(out), const_pointer<T>(statistic), sizes, begin, end);
-                     });
+    parallel_for(0, sizes.batch * sizes.queries * sizes.heads, row_grain(sizes.head_dim),
+                 [&](int64_t begin, int64_t end) {
+                   kernels::merge_attention<T>(
+                       pointer<T>(merged.out), pointer<T>(merged.log_sum_exp),
+                       const_pointer<T>(out), const_pointer<T>(statistic), sizes, begin, end);
+                 });
   });
 }
 

@@ -2,13 +2,13 @@
 #include "ops/norm_modulate.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "core/error.h"
 #include "kernels/column_sum.h"
 #include "kernels/norm_modulate.h"
 #include "ops/launch.h"
+#include "ops/parallel.h"
 
 namespace pendulum {
 namespace {
@@ -52,7 +52,7 @@ struct NormModulate : torch::autograd::Function<NormModulate> {
     at::Tensor rstd = at::empty({rows}, scale.options());
     if (implementation_for(x) == Implementation::twin) {
       with_element(x, [&]<class T>(T) {
-        at::parallel_for(0, rows, row_grain(sizes.dim), [&](int64_t begin, int64_t end) {
+        parallel_for(0, rows, row_grain(sizes.dim), [&](int64_t begin, int64_t end) {
           kernels::norm_modulate(pointer<T>(out), pointer<T>(mean), pointer<T>(rstd),
                                  const_pointer<T>(x), const_pointer<T>(scale),
                                  const_pointer<T>(shift), sizes, begin, end);
@@ -87,7 +87,7 @@ struct NormModulate : torch::autograd::Function<NormModulate> {
     if (implementation_for(x) == Implementation::twin) {
       const int64_t grain = row_grain(sizes.dim * std::min(sizes.rows, kernels::kPieceRows));
       with_element(x, [&]<class T>(T) {
-        at::parallel_for(0, sizes.groups * pieces, grain, [&](int64_t begin, int64_t end) {
+        parallel_for(0, sizes.groups * pieces, grain, [&](int64_t begin, int64_t end) {
           kernels::norm_modulate_backward(pointer<T>(dx), pointer<T>(dscale), pointer<T>(dshift),
                                           const_pointer<T>(dout), const_pointer<T>(x),
                                           const_pointer<T>(saved[2]), const_pointer<T>(saved[3]),

@@ -3,13 +3,13 @@
 #include "ops/norm_rotary.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "core/error.h"
 #include "kernels/column_sum.h"
 #include "kernels/qk_norm_rotary.h"
 #include "ops/launch.h"
+#include "ops/parallel.h"
 
 namespace pendulum {
 namespace {
@@ -38,7 +38,7 @@ void forward_kernel(const at::Tensor& out, const at::Tensor& rstd, const at::Ten
   if (implementation_for(x) == Implementation::twin) {
     with_element(x, [&]<class T>(T) {
       const int64_t grain = row_grain(sizes.heads * sizes.head_dim);
-      at::parallel_for(0, sizes.rows, grain, [&](int64_t begin, int64_t end) {
+      parallel_for(0, sizes.rows, grain, [&](int64_t begin, int64_t end) {
         kernels::qk_norm_rotary(pointer<T>(out), pointer<T>(rstd), const_pointer<T>(x),
                                 const_pointer<T>(weight), const_pointer<T>(cosine),
                                 const_pointer<T>(sine), sizes, begin, end);
@@ -61,7 +61,7 @@ void backward_kernel(const at::Tensor& dx, const at::Tensor& dweight, const at::
                      const kernels::QkNormRotarySizes& sizes) {
   if (implementation_for(x) == Implementation::twin) {
     with_element(x, [&]<class T>(T) {
-      at::parallel_for(0, kernels::pieces_of(sizes.rows), 1, [&](int64_t begin, int64_t end) {
+      parallel_for(0, kernels::pieces_of(sizes.rows), 1, [&](int64_t begin, int64_t end) {
         kernels::qk_norm_rotary_backward(
             pointer<T>(dx), pointer<T>(dweight), const_pointer<T>(dout), const_pointer<T>(x),
             const_pointer<T>(rstd), const_pointer<T>(weight), const_pointer<T>(cosine),

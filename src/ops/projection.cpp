@@ -2,7 +2,6 @@
 #include "ops/projection.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <numeric>
@@ -10,6 +9,7 @@
 #include "core/error.h"
 #include "kernels/column_sum.h"
 #include "ops/launch.h"
+#include "ops/parallel.h"
 
 namespace pendulum {
 namespace {
@@ -25,10 +25,9 @@ at::Tensor sum_of_rows(const at::Tensor& x) {
   const int64_t pieces = kernels::pieces_of(rows);
   at::Tensor partial = at::empty({1, pieces, dim}, x.options());
   with_element(x, [&]<class T>(T) {
-    at::parallel_for(
-        0, pieces, row_grain(dim * kernels::kPieceRows), [&](int64_t begin, int64_t end) {
-          kernels::column_sum(pointer<T>(partial), const_pointer<T>(x), rows, dim, dim, begin, end);
-        });
+    parallel_for(0, pieces, row_grain(dim * kernels::kPieceRows), [&](int64_t begin, int64_t end) {
+      kernels::column_sum(pointer<T>(partial), const_pointer<T>(x), rows, dim, dim, begin, end);
+    });
   });
   return sum_over_pieces(partial).view({dim});
 }

@@ -2,13 +2,13 @@
 #include "ops/rms_silu.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include <cmath>
 
 #include "core/error.h"
 #include "kernels/rms_silu.h"
 #include "ops/launch.h"
+#include "ops/parallel.h"
 
 namespace pendulum {
 
@@ -21,7 +21,7 @@ void rms_silu(const at::Tensor& out, const at::Tensor& x, const at::Tensor& gamm
         " and ", gamma.sizes());
   if (implementation_for(x) == Implementation::twin) {
     with_element(x, [&]<class T>(T) {
-      at::parallel_for(0, rows_of(x), row_grain(dim), [&](int64_t begin, int64_t end) {
+      parallel_for(0, rows_of(x), row_grain(dim), [&](int64_t begin, int64_t end) {
         kernels::rms_silu(pointer<T>(out), const_pointer<T>(x), const_pointer<T>(gamma), dim, begin,
                           end);
       });
