@@ -51,7 +51,7 @@ void bench_step(const StepOptions& options) {
   const std::unique_ptr<Codec> codec = make_codec(config.codec);
   const LatentShape grid = codec->latent_shape(found->shape);
   const int text_dim = text_width(config.text);
-  const WanConfig wan = wan_config(config.model, codec->channels(), text_dim);
+  const WanConfig wan = wan_config(config.model, {codec->channels(), text_dim});
   VideoTransformer model(wan, config.run.seed);
   model.to(machine.device());
   model.set_compute(machine.compute_type());
@@ -78,7 +78,9 @@ void bench_step(const StepOptions& options) {
     if (step >= 2) seconds.push_back(seconds_now() - start);
   }
   const double typical = median(seconds);
-  const double flops = batch * training_flops(geometry(config, *codec, wan), found->shape);
+  Geometry sizes = geometry(config, *codec, wan);
+  sizes.part.reset();  // adapters or not, all of the model trains here
+  const double flops = batch * training_flops(sizes, found->shape);
   if (!options.json) {
     fmt::print("{}: {:.1f} ms per step of {} samples, {:.2f} steps/s, {:.1f} GFLOP/s{}\n",
                found->name, typical * 1e3, batch, 1 / typical, flops / typical * 1e-9,
@@ -119,6 +121,7 @@ void add_bench(CLI::App& app) {
   add_bench_catalogue(*bench);
   add_bench_codec(*bench);
   add_bench_data(*bench);
+  add_bench_import(*bench);
   add_bench_sharding(*bench);
   auto options = std::make_shared<StepOptions>();
   CLI::App* step =

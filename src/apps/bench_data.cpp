@@ -166,7 +166,7 @@ void bench_data(const DataOptions& options) {
   const Config config = bench_config(options, world.size());
   const std::unique_ptr<Codec> codec = make_codec(config.codec);
   const Geometry sizes =
-      geometry(config, *codec, wan_config(config.model, codec->channels(), kTextDim));
+      geometry(config, *codec, wan_config(config.model, {codec->channels(), kTextDim}));
   TrainingPass pass(config, machine, sizes);
   const Plan shapes = make_plan(config, many_samples(config), sizes, PlanOptions{});
   const Calibration measured = calibrate(shapes, pass, machine, 30);

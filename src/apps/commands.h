@@ -30,6 +30,7 @@ void add_bench_attention(CLI::App& bench);  // among the things to measure
 void add_bench_catalogue(CLI::App& bench);
 void add_bench_codec(CLI::App& bench);
 void add_bench_data(CLI::App& bench);
+void add_bench_import(CLI::App& bench);
 void add_bench_sharding(CLI::App& bench);
 void add_config(CLI::App& app);
 
