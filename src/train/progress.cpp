@@ -76,6 +76,7 @@ void Progress::step(const StepRecord& r) {
                        {"comm_seconds", r.comm_seconds},
                        {"replaced", r.replaced},
                        {"withdrawn", r.withdrawn}});
+  if (!r.by_sample.empty()) line["loss_by_sample"] = r.by_sample;
   if (peak_flops_ > 0) line["mfu"] = r.flops / r.seconds / peak_flops_;
   metrics_->append(line);
   std::vector<std::pair<std::string, double>> curves{
@@ -125,14 +126,13 @@ void Progress::validation(int64_t step, const std::string& stage, const Validati
   std::vector<std::pair<std::string, double>> curves;
   std::string words;
   for (const auto& [source, by_time] : loss) {
-    double mean = 0;
     for (size_t t = 0; t < by_time.size(); ++t) {
+      if (!std::isfinite(by_time[t])) continue;
       by_source[source][fmt::format("{:.1f}", kValidationTimes[t])] = by_time[t];
       curves.emplace_back(fmt::format("validation/{} t={:.1f}", source, kValidationTimes[t]),
                           by_time[t]);
-      mean += by_time[t] / static_cast<double>(by_time.size());
     }
-    words += fmt::format(" | {} {:.4f}", source, mean);
+    words += fmt::format(" | {} {:.4f}", source, overall({{source, by_time}}));
   }
   metrics_->append({{"step", step},
                     {"stage", stage},

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 namespace pendulum {
 
@@ -16,6 +17,7 @@ struct StepRecord {
       0;  // what was optimised: sum of sample losses over the constant expected number of samples
   double sample_loss = 0;                     // mean over the samples of this step, for the eye
   std::map<std::string, double> by_source{};  // mean sample loss
+  std::vector<double> by_sample{};            // in the plan's order; empty unless asked for
   double gradient_norm = 0;                   // before clipping
   double learning_rate = 0;
   bool is_skipped = false;  // not finite: nothing was updated

@@ -15,6 +15,7 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/log.h"
+#include "model/experts.h"
 #include "optim/schedule.h"
 #include "shard/collect.h"
 
@@ -46,11 +47,7 @@ Trainer::Trainer(TrainerParts parts)
       validation_(parts.config, parts.plan.geometry, parts.sources, parts.embedder, parts.world),
       preview_(parts.config, parts.embedder, parts.model.config().patch, parts.world) {}
 
-Network Trainer::network(SequenceGroup& group) const {
-  return [this, &group](const at::Tensor& x, const at::Tensor& time, const at::Tensor& text) {
-    return parts_.model.forward(x, time, text, &group);
-  };
-}
+Network Trainer::network(SequenceGroup& group) const { return network_of(parts_.model, &group); }
 
 // Of the current stage. What is drawn or measured between steps is as large as the stage's largest
 // samples, so it takes as many processes.
@@ -127,7 +124,11 @@ RunEnd Trainer::run(const std::string& last_stage) {
   const int num_segments = static_cast<int>(parts_.plan.segments.size());
   if (position_.segment == num_segments) info("this run is finished; --fresh starts it anew");
   while (position_.segment < num_segments) {
-    objective_.emplace(stage().objective, parts_.config.run.seed, parts_.model.config().patch);
+    const WanConfig& architecture = parts_.model.config();
+    objective_.emplace(in_expert_times(stage().objective, parts_.config.model, architecture),
+                       parts_.config.run.seed, architecture.patch,
+                       parts_.embedder.first_frame().kind(),
+                       parts_.embedder.text_encoder().no_caption());
     embedding_before_ = embedding_totals();
     while (position_.step < segment().steps) {
       after_step(step());
@@ -208,7 +209,7 @@ void Trainer::accumulate(const Batch& batch, Totals& totals) {
   const BucketPlan& bucket = segment().buckets[batch.bucket];
   SequenceGroup& group = parts_.groups.of(bucket.width);
   const at::Tensor losses = objective_->loss(network(group), batch.latents.to(device_),
-                                             batch.text.to(device_), batch.keys);
+                                             batch.conditions.to(device_), batch.keys);
   (losses.sum() * (bucket.loss_weight / segment().loss_denominator)).backward();
   if (group.rank() != 0) return;  // all of them hold the same losses
   const at::Tensor values = losses.detach().to(at::kDouble).cpu();
@@ -238,6 +239,7 @@ StepRecord Trainer::summarise(const StepBatches& step, const Totals& totals) con
                     .samples = step.num_samples};
   const double* losses = totals.by_sample.const_data_ptr<double>();
   const double* replacements = losses + step.num_samples;
+  if (parts_.config.run.sample_losses) record.by_sample.assign(losses, replacements);
   std::map<std::string, int64_t> counts;
   double sum = 0, weighted = 0;
   int64_t place = 0;

@@ -64,7 +64,7 @@ class Change(unittest.TestCase):
             self.assertEqual(self.draws(name), self.draws("w1"))
             for step, want in found.items():
                 self.assertEqual(other[step]["digest"], want["digest"])
-                self.assertLessEqual(abs(other[step]["loss"] - want["loss"]), 1e-4 * abs(want["loss"]), f"step {step}")
+                self.program.same_losses(self, other[step], want, 1e-4)
         self.assertIn("8 steps logged", self.program.run("plan", "--replay", "runs/w4").stdout)
         self.program.train("--stage", "mid-res", *weights, name="w1")
         self.assertIn("10 steps logged", self.program.run("plan", "--replay", "runs/w1").stdout)

@@ -53,6 +53,14 @@ class Program:
         """Records of optimiser steps, by step."""
         return {r["step"]: r for r in self.records(name) if "digest" in r}
 
+    @staticmethod
+    def same_losses(test, found, want, share=0.0):
+        """Every sample's loss of two step records, to the bit or within a share of it."""
+        test.assertEqual(len(found["loss_by_sample"]), len(want["loss_by_sample"]))
+        test.assertEqual(len(want["loss_by_sample"]), want["samples"])
+        for ours, theirs in zip([found["loss"], *found["loss_by_sample"]], [want["loss"], *want["loss_by_sample"]]):
+            test.assertLessEqual(abs(ours - theirs), share * abs(theirs), f"step {want['step']}")
+
     def consumption(self, name):
         lines = (self.dir / "runs" / name / "consumption.jsonl").read_text().splitlines()
         return [json.loads(line) for line in lines]
