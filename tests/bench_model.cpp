@@ -56,7 +56,7 @@ class Step {
 };
 
 void run() {
-  VideoTransformer model(wan_config(ModelConfig{}, 48, 384), 7);
+  VideoTransformer model(wan_config(ModelConfig{}, {48, 384}), 7);
   Step step(model);
   for (const auto& [batch, frames, side, text_tokens] : {BenchShape{64, 1, 8, 16},
                                                          {64, 1, 8, 32},

@@ -54,7 +54,7 @@ TEST(WanConfig, PublishedDimensions) {
     ModelConfig config;
     config.preset = preset;
     int64_t sum = 0;
-    for (const ParameterSpec& spec : parameter_specs(wan_config(config, channels, text_dim))) {
+    for (const ParameterSpec& spec : parameter_specs(wan_config(config, {channels, text_dim}))) {
       int64_t elements = 1;
       for (const int64_t size : spec.shape) elements *= size;
       sum += elements;
@@ -72,7 +72,7 @@ TEST(WanConfig, FieldsLieOverThePreset) {
   model.layers = 3;
   model.patch = {1, 1, 1};
   model.cross_attn_norm = false;
-  const WanConfig config = wan_config(model, 12, 384);
+  const WanConfig config = wan_config(model, {12, 384});
   EXPECT_EQ(config.layers, 3);
   EXPECT_EQ(config.heads, 4);
   EXPECT_EQ(config.dim(), 128);
@@ -87,7 +87,7 @@ TEST(WanConfig, MistakesNameTheKey) {
     ModelConfig model;
     change(model);
     try {
-      wan_config(model, 4, 8);
+      wan_config(model, {4, 8});
     } catch (const ConfigError& e) {
       return std::string(e.what());
     }

@@ -183,10 +183,10 @@ TEST_F(Pretrained, WhatDoesNotFitIsNamedAsInTheFile) {
 TEST_F(Pretrained, TheConfigurationMustAgree) {
   ModelConfig model;
   model.import = write("one.safetensors", random_weights());
-  EXPECT_EQ(wan_config(model, 3, 10).ffn_dim, 48);
+  EXPECT_EQ(wan_config(model, {3, 10}).ffn_dim, 48);
   const auto said = [&](int channels, int text_dim) {
     try {
-      wan_config(model, channels, text_dim);
+      wan_config(model, {channels, text_dim});
     } catch (const ConfigError& e) {
       return std::string(e.what());
     }

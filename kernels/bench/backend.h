@@ -49,6 +49,11 @@ struct HostBackend {
     std::copy(numbers.begin(), numbers.end(), data);
     return data;
   }
+  uint8_t* bytes(int64_t count, int value) {
+    auto* data = reinterpret_cast<uint8_t*>(take<double>(count / 8 + 1));
+    std::memset(data, value, static_cast<size_t>(count));
+    return data;
+  }
   template <class Entry>
   const Entry* table(const std::vector<Entry>& entries) {
     return entries.data();  // outlives the bench
@@ -110,6 +115,11 @@ struct GpuBackend {
       require(cudaMemcpy(data + at, host.data(), std::min(stretch, count - at) * sizeof(T),
                          cudaMemcpyHostToDevice));
     return data;
+  }
+  uint8_t* bytes(int64_t count, int value) {
+    void* data = room(count);
+    require(cudaMemset(data, value, static_cast<size_t>(count)));
+    return static_cast<uint8_t*>(data);
   }
   template <class Entry>
   const Entry* table(const std::vector<Entry>& entries) {

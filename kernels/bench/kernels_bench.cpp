@@ -9,6 +9,7 @@
 
 #include "backend.h"
 #include "kernels/adamw.h"
+#include "kernels/adamw8bit.h"
 #include "kernels/attention.h"
 #include "kernels/bias_gelu.h"
 #include "kernels/column_sum.h"
@@ -16,6 +17,7 @@
 #include "kernels/merge_attention.h"
 #include "kernels/norm_modulate.h"
 #include "kernels/qk_norm_rotary.h"
+#include "kernels/scaled_codes.h"
 #ifdef PENDULUM_CUDNN
 #include "kernels/cudnn_attention.h"
 #endif
@@ -53,6 +55,7 @@ class Bench {
     sums();
     merge();
     optimizer();
+    restoring();
     std::printf("\n| attention | ms | TFLOP/s |\n|---|---:|---:|\n");
     attention(kIsGpu ? 16384 : 512);
     if (kIsGpu) attention(rows_);
@@ -237,7 +240,16 @@ class Bench {
                          on_.template take<float>(count, 0.4F, 0.5F),
                          on_.template take<float>(count), count, 0.01});
     }
+    std::vector<AdamW8bitTensor> tensors_8bit;
+    for (const AdamWTensor<float>& t : tensors) {
+      const int64_t blocks = (t.count + kQuantBlock - 1) / kQuantBlock;
+      tensors_8bit.push_back({t.parameter, t.gradient, on_.bytes(t.count, kFirstMap.zero),
+                              on_.bytes(t.count, kSecondMap.zero), on_.template take<float>(blocks),
+                              on_.template take<float>(blocks, 0.4F, 0.5F), t.average, t.count,
+                              t.decay});
+    }
     const AdamWTensor<float>* tensor_table = on_.table(tensors);
+    const AdamW8bitTensor* table_8bit = on_.table(tensors_8bit);
     const float* const* gradient_table = on_.table(gradients);
     const Chunk* chunk_table = on_.table(chunks);
     double* partial = on_.template take<double>(static_cast<int64_t>(chunks.size()));
@@ -251,11 +263,35 @@ class Bench {
         adamw(tensor_table, chunk_table, step, 0.5, 0, num_chunks);
       }
     });
+    // 3 numbers and 2 bytes read, 2 and 2 written; the scales are 1/64 of a byte each.
+    report("adamw8bit over 200 tensors", 24 * all, [&] {
+      if constexpr (kIsGpu) {
+        adamw8bit_cuda(table_8bit, chunk_table, num_chunks, step, 0.5, on_.stream());
+      } else {
+        adamw8bit(table_8bit, chunk_table, step, 0.5, 0, num_chunks);
+      }
+    });
     report("sum_of_squares over 200 tensors", 4 * all, [&] {
       if constexpr (kIsGpu) {
         sum_of_squares_cuda(partial, gradient_table, chunk_table, num_chunks, on_.stream());
       } else {
         sum_of_squares(partial, gradient_table, chunk_table, 0, num_chunks);
+      }
+    });
+    on_.release();
+  }
+
+  // A feed-forward layer's weight in 8 bits.
+  void restoring() {
+    const int64_t count = kFfnDim * kDim;
+    T* to = on_.template take<T>(count);
+    const auto* codes = reinterpret_cast<const int8_t*>(on_.bytes(count, 7));
+    const float* scales = on_.template take<float>(kFfnDim * scales_of(kDim));
+    report("decode int8 with scales", count * (1 + kElement), [&] {
+      if constexpr (kIsGpu) {
+        decode_cuda(to, codes, scales, kFfnDim, kDim, on_.stream());
+      } else {
+        decode(to, codes, scales, kDim, 0, kFfnDim);
       }
     });
     on_.release();

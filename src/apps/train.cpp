@@ -78,7 +78,7 @@ int train(const TrainOptions& options) {
   set_weights(start, weights.held(), config);
   if (weights.observes()) model.set_observer(weights.observer());
   Optimizer optimizer(weights.owned(), parse_optimizer_kind(config.optim.kind),
-                      keeps_average(config));
+                      keeps_average(config), parse_average_memory(config.optim.ema_memory));
 
   Trainer trainer({config, plan, sources, embedding.embedder, world, placement, groups, model,
                    start.base_fingerprint, weights, optimizer, machine.peak_flops(), folder.path(),

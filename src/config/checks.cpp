@@ -28,7 +28,9 @@ class Checks {
     stage_names();
     codec_and_model();
     adapters();
+    frozen_weights();
     encoders();
+    first_frames();
     lengths();
     for (const StageConfig& stage : config_.stages) {
       sources(stage);
@@ -88,6 +90,42 @@ class Checks {
     }
     if (config_.model.trainable != ModelConfig{}.trainable) {
       refuse("model.trainable", "the adapters alone train where lora.rank is set; leave it out");
+    }
+  }
+
+  void frozen_weights() const {
+    const ModelConfig& model = config_.model;
+    if (config_.lora.rank == 0 && model.frozen_precision != ModelConfig{}.frozen_precision) {
+      refuse("model.frozen_precision",
+             "is for the weights beside which lora trains: set lora.rank, or leave it out");
+    }
+    if (config_.lora.rank == 0 && model.swap_blocks > 0) {
+      refuse("model.swap_blocks",
+             "is for the weights beside which lora trains: set lora.rank, or leave it out");
+    }
+    if (model.expert != "none" && model.import.empty())
+      refuse("model.expert", model.expert, " is one of a pair: name the pair in model.import");
+    if (model.expert == "none") return;
+    const bool draws = !config_.generate.prompts.empty();
+    if (draws && config_.run.sample.kind != Every::Kind::never) {
+      refuse("run.sample",
+             "one expert of a pair cannot draw alone: set it to never; `pendulum "
+             "sample` draws with both");
+    }
+    if (config_.run.evaluate.kind != Every::Kind::never)
+      refuse("run.evaluate", "one expert of a pair cannot draw alone: set it to never");
+  }
+
+  void first_frames() const {
+    const ModelConfig& model = config_.model;
+    const GenerateConfig& generate = config_.generate;
+    if (model.image_to_video == "none" && config_.image.kind != "none")
+      refuse("image.kind", "model.image_to_video is none, so that this would have no effect");
+    if (model.image_to_video == "first-latent" && !model.per_token_time)
+      refuse("model.image_to_video", "first-latent needs model.per_token_time: true");
+    if (!generate.images.empty() && generate.images.size() != generate.prompts.size()) {
+      refuse("generate.images", "expected one for each of generate.prompts, ",
+             generate.prompts.size(), ", found ", generate.images.size());
     }
   }
 
@@ -252,6 +290,11 @@ class Checks {
     if (objective.per_token && !config_.model.per_token_time) {
       refuse(path + ".per_token", "needs model.per_token_time: true");
     }
+    const std::vector<double>& range = objective.time_range;
+    if (!(range[0] < range[1])) {
+      refuse(path + ".time_range", "expected the smaller end first, found [", range[0], ", ",
+             range[1], "]");
+    }
   }
 
   // The optimiser's state is handed from stage to stage.
@@ -259,6 +302,10 @@ class Checks {
     if (stage.optim.kind != config_.optim.kind) {
       refuse(at(stage, "optim.kind"), "expected ", config_.optim.kind,
              ", the kind of the whole run, found ", stage.optim.kind);
+    }
+    if (stage.optim.ema_memory != config_.optim.ema_memory) {
+      refuse(at(stage, "optim.ema_memory"), "expected ", config_.optim.ema_memory,
+             ", where the whole run has it, found ", stage.optim.ema_memory);
     }
   }
 

@@ -22,6 +22,7 @@ struct RunConfig {
   Every evaluate = Every::never();  // accuracy on the synthetic data's held-out captions
   Every save = Every::steps(500);
   int keep = 2;
+  bool sample_losses = false;  // whether metrics.jsonl lists every sample's loss
   std::string inject{};  // fault injection for tests, "kill@120"; empty in real runs
 
   bool operator==(const RunConfig&) const = default;
@@ -56,9 +57,13 @@ struct ModelConfig {
   bool cross_attn_norm = true;
   double eps = 1e-6;
   bool per_token_time = false;
+  std::string image_to_video = "auto";
+  std::string expert = "none";  // of Wan 2.2's pair by noise: the one that trains
   std::string activation_checkpointing = "none";
   std::string offload = "none";
-  std::string trainable = ".*";  // regular expression over parameter names
+  std::string frozen_precision = "fp32";  // how weights that do not train are stored
+  int swap_blocks = 0;                    // blocks whose frozen weights wait in host memory
+  std::string trainable = ".*";           // regular expression over parameter names
 
   bool operator==(const ModelConfig&) const = default;
 };
@@ -156,6 +161,8 @@ struct ObjectiveConfig {
   double mean = 0, std = 1;
   std::optional<double> shift{};  // unset: by resolution
   double caption_dropout = 0.1;
+  double first_frame = 1;                // share of clips trained with their first frame given
+  std::vector<double> time_range{0, 1};  // of the times after the shift
   double min_time = 0.02;  // with predict x: the velocity's denominator is at least this
   bool per_token = false;
 
@@ -175,6 +182,7 @@ struct OptimConfig {
   double final_lr = 0.0;  // share of lr at the end of the stage
   double clip = 1.0;
   double ema = 0.999;  // 0: none
+  std::string ema_memory = "device";
 
   bool operator==(const OptimConfig&) const = default;
 };
@@ -186,6 +194,7 @@ struct GenerateConfig {
   std::optional<double> shift{};
   int fps = 8;
   std::vector<std::string> prompts{};
+  std::vector<std::string> images{};  // first frames, one per prompt; empty: none is given
 
   bool operator==(const GenerateConfig&) const = default;
 };

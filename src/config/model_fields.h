@@ -16,7 +16,7 @@ void fields(V& v, ModelConfig& c) {
                .help = "Published weights to start from: a diffusers folder (of the transformer or "
                        "the whole pipeline) or a "
                        "safetensors file, in diffusers' or the original names. They say the sizes; "
-                       "`preset` is not looked at."});
+                       "`preset` is for `plan`, where they are not there yet."});
   v(c.layers, {.key = "layers", .range = at_least(0), .help = "Blocks; 0: the preset's."});
   v(c.heads, {.key = "heads", .range = at_least(0), .help = "Attention heads; 0: the preset's."});
   v(c.head_dim,
@@ -40,6 +40,20 @@ void fields(V& v, ModelConfig& c) {
   v(c.per_token_time,
     {.key = "per_token_time",
      .help = "The model takes a time step per token (Wan 2.2 5B), not per sample."});
+  v(c.image_to_video,
+    {.key = "image_to_video",
+     .choices = {"auto", "none", "channels", "first-latent"},
+     .quiet = true,
+     .help = "How a clip's first frame is given. `channels`: as input channels beside the latent "
+             "(Wan 2.1, 2.2 A14B), with `image` also as states to attend to; `first-latent`: it "
+             "stands in the latent, free of noise, at time 0 (Wan 2.2 5B). `auto`: `channels` "
+             "where the model of `import` has them, else `none`."});
+  v(c.expert, {.key = "expert",
+               .choices = {"none", "high", "low"},
+               .quiet = true,
+               .help = "Of a pair of models that share the noise between them (Wan 2.2 A14B): the "
+                       "one that trains, in its range of times; the other is taken over by an "
+                       "export as it is in `import`."});
   v(c.activation_checkpointing,
     {.key = "activation_checkpointing",
      .choices = {"none", "selective", "full"},
@@ -53,6 +67,21 @@ void fields(V& v, ModelConfig& c) {
                 .help = "Where what `activation_checkpointing` keeps waits. `block-inputs`: the "
                         "blocks' inputs in host memory, which frees a GPU of them; the copies go "
                         "beside the computing."});
+  v(c.frozen_precision,
+    {.key = "frozen_precision",
+     .choices = {"fp32", "bf16", "fp8", "int8"},
+     .quiet = true,
+     .help = "How the matrices of blocks beside which `lora` trains are stored: as "
+             "they are, or in 2 or 1 bytes a number, `fp8` (E4M3) and `int8` with a scale for "
+             "every 64; products are computed as without it."});
+  v(c.swap_blocks,
+    {.key = "swap_blocks",
+     .range = at_least(0),
+     .unit = "blocks",
+     .may_change = true,
+     .quiet = true,
+     .help = "Blocks whose frozen matrices wait in host memory and are copied to the GPU ahead of "
+             "their use; the last ones of the model. The results are the same."});
   v(c.trainable, {.key = "trainable",
                   .help = "Regular expression; only parameters with a matching name train."});
 }
@@ -185,6 +214,20 @@ void fields(V& v, ObjectiveConfig& c) {
      .range = between(0, 1),
      .unit = "share",
      .help = "Samples trained without caption, for guidance (arXiv 2207.12598: 0.1 to 0.2)."});
+  v(c.first_frame,
+    {.key = "first_frame",
+     .range = between(0, 1),
+     .unit = "share",
+     .quiet = true,
+     .help = "Clips whose first frame an image-to-video model is given; the others, and stills, it "
+             "makes from the caption alone."});
+  v(c.time_range, {.key = "time_range",
+                   .range = between(0, 1),
+                   .length = 2,
+                   .filled = true,
+                   .quiet = true,
+                   .help = "Times are drawn from this part of their distribution alone; with "
+                           "`model.expert` left at [0, 1] it is the expert's part."});
   v(c.min_time,
     {.key = "min_time",
      .range = {.low = 0, .high = 1, .open_low = true, .open_high = true},
@@ -196,9 +239,10 @@ void fields(V& v, ObjectiveConfig& c) {
 template <class V>
 void fields(V& v, OptimConfig& c) {
   v(c.kind, {.key = "kind",
-             .choices = {"adamw", "muon"},
-             .help = "`adamw`: arXiv 1711.05101. `muon`: the blocks' matrices by Muon (Jordan et "
-                     "al. 2024), the rest by AdamW; the same in all stages."});
+             .choices = {"adamw", "adamw8bit", "muon"},
+             .help = "`adamw`: arXiv 1711.05101. `adamw8bit`: its moments in 8 bits, with a scale "
+                     "for every 256 numbers (arXiv 2110.02861). `muon`: the blocks' matrices by "
+                     "Muon (Jordan et al. 2024), the rest by AdamW; the same in all stages."});
   v(c.lr, {.key = "lr", .range = above(0), .help = "Learning rate after warm-up."});
   v(c.betas,
     {.key = "betas",
@@ -237,6 +281,12 @@ void fields(V& v, OptimConfig& c) {
     {.key = "ema",
      .range = {.low = 0, .high = 1, .open_high = true},
      .help = "Decay per step of the averaged weights that are sampled and exported; 0: none."});
+  v(c.ema_memory, {.key = "ema_memory",
+                   .choices = {"device", "host"},
+                   .may_change = true,
+                   .quiet = true,
+                   .help = "Where the averaged weights are: beside the weights, or in host memory, "
+                           "which frees a GPU of them; the same in all stages."});
 }
 
 }  // namespace pendulum

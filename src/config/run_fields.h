@@ -38,6 +38,12 @@ void fields(V& v, RunConfig& c) {
              .range = at_least(1),
              .may_change = true,
              .help = "Checkpoints kept; older ones are deleted after a newer one is complete."});
+  v(c.sample_losses,
+    {.key = "sample_losses",
+     .may_change = true,
+     .quiet = true,
+     .help = "Whether metrics.jsonl lists the loss of every sample, in the order in which the "
+             "consumption log names them."});
   v(c.inject,
     {.key = "inject",
      .may_change = true,
@@ -290,6 +296,10 @@ void fields(V& v, GenerateConfig& c) {
             .unit = "frames per second",
             .help = "Of written videos."});
   v(c.prompts, {.key = "prompts", .help = "Captions of the videos that `run.sample` makes."});
+  v(c.images, {.key = "images",
+               .quiet = true,
+               .help = "Image-to-video models: files of these videos' first frames, one for each "
+                       "prompt; empty: none is given."});
 }
 
 }  // namespace pendulum
