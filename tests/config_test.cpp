@@ -42,7 +42,7 @@ TEST(Config, UnknownKeysNameTheNearest) {
   EXPECT_EQ(parse_error(with("lr: 1e-3", "lrr: 1e-3")),
             "x.yaml:7: optim.lrr: unknown key; did you mean \"lr\"? (valid: kind, lr, betas, eps, "
             "weight_decay, "
-            "muon_momentum, muon_rms, warmup, schedule, final_lr, clip, ema)");
+            "muon_momentum, muon_rms, warmup, schedule, final_lr, clip, ema, ema_memory)");
   expect_parts(parse_error(with("    optim: {lr: 2e-3}", "    optim: {\n      rl: 2e-3}")),
                {"x.yaml:16: stages.low-res.optim.rl: unknown key", "\"lr\""});
   expect_parts(parse_error(kSmall + "mesch: {}\n"),

@@ -44,14 +44,12 @@ class ExpertFolders : public testing::Test {
 TEST_F(ExpertFolders, HighIsTheFirstAndLowTheSecond) {
   EXPECT_TRUE(has_pair(folder_.string()));
   EXPECT_EQ(transformer_place(folder_.string(), Expert::high), (folder_ / "transformer").string());
-  EXPECT_EQ(transformer_place(folder_.string(), Expert::low),
-            (folder_ / "transformer_2").string());
+  EXPECT_EQ(transformer_place(folder_.string(), Expert::low), (folder_ / "transformer_2").string());
   refuses<ConfigError>([&] { transformer_place(folder_.string(), Expert::none); },
                        "name the one that trains, high or low");
   fs::remove_all(folder_ / "transformer_2");
   EXPECT_EQ(transformer_place(folder_.string(), Expert::none), folder_.string());
-  refuses<ConfigError>([&] { transformer_place(folder_.string(), Expert::low); },
-                       "holds no pair");
+  refuses<ConfigError>([&] { transformer_place(folder_.string(), Expert::low); }, "holds no pair");
   // A file is what it is.
   EXPECT_EQ(transformer_place("one.safetensors", Expert::low), "one.safetensors");
 }

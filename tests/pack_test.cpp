@@ -126,6 +126,12 @@ TEST(Pack, TakesAFolderAndListsWhatItRefuses) {
   EXPECT_EQ(data.sample(2).holder, "me");
   EXPECT_TRUE(check_pack((folder / "out").string()).problems.empty());
   EXPECT_NE(describe(report).find("refused: 8"), std::string::npos);
+  const PackStats stats = pack_stats((folder / "out").string(), 8);
+  int64_t counted = 0;
+  for (const auto& [reason, count] : stats.refused) counted += count;
+  EXPECT_EQ(counted, 8);
+  for (const auto& [id, reason] : no) EXPECT_GE(stats.refused.at(reason), 1) << id;
+  EXPECT_NE(describe(stats).find("refused when it was packed: 8\n"), std::string::npos);
 }
 
 TEST(Pack, TakesAManifestAndDeniesByDefault) {

@@ -23,7 +23,7 @@ struct RunConfig {
   Every save = Every::steps(500);
   int keep = 2;
   bool sample_losses = false;  // whether metrics.jsonl lists every sample's loss
-  std::string inject{};  // fault injection for tests, "kill@120"; empty in real runs
+  std::string inject{};        // fault injection for tests, "kill@120"; empty in real runs
 
   bool operator==(const RunConfig&) const = default;
 };

@@ -57,7 +57,8 @@ struct PackStats {
   std::map<int, int64_t> caption_words,
       whole_seconds;  // words of each caption; length of clips, floored
   double fps = 0;
-  std::map<int, int64_t> fits;  // frames (4k+1) -> clips that can fill them at fps
+  std::map<int, int64_t> fits;             // frames (4k+1) -> clips that can fill them at fps
+  std::map<std::string, int64_t> refused;  // when it was packed: reason -> samples
 };
 
 PackStats pack_stats(const std::string& folder, double fps);

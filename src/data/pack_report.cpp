@@ -1,10 +1,15 @@
 // What can be said of a pack: whether it is sound, and what is in it.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 #include <mutex>
+#include <nlohmann/json.hpp>
 #include <sstream>
+#include <utility>
+#include <vector>
 
 #include "core/error.h"
 #include "core/hash.h"
@@ -22,6 +27,39 @@ std::string counted(const char* what, const std::map<Key, int64_t>& counts, cons
   std::string out = fmt::format("{}:", what);
   for (const auto& [value, count] : counts) out += fmt::format("  {}{} ({})", value, unit, count);
   return out + "\n";
+}
+
+// Of refused.jsonl, which packing wrote.
+std::map<std::string, int64_t> refused_by_reason(const std::string& folder) {
+  const std::string path = (std::filesystem::path(folder) / kRefusedFile).string();
+  std::ifstream file(path);
+  std::map<std::string, int64_t> counts;
+  for (std::string line; std::getline(file, line);) {
+    const auto record = nlohmann::json::parse(line, nullptr, false);
+    if (record.is_discarded() || !record.contains("reason") || !record["reason"].is_string())
+      throw DataError(text(path, ": is not what packing wrote"));
+    ++counts[record["reason"].get<std::string>()];
+  }
+  return counts;
+}
+
+// The most frequent reasons first.
+std::string describe_refused(const std::map<std::string, int64_t>& refused) {
+  if (refused.empty()) return "refused when it was packed: none\n";
+  std::vector<std::pair<std::string, int64_t>> reasons(refused.begin(), refused.end());
+  std::stable_sort(reasons.begin(), reasons.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
+  int64_t sum = 0;
+  for (const auto& [reason, count] : reasons) sum += count;
+  std::string out = fmt::format("refused when it was packed: {}\n", sum);
+  constexpr size_t kShown = 20;
+  for (size_t i = 0; i < std::min(kShown, reasons.size()); ++i)
+    out += fmt::format("  {} x {}\n", reasons[i].second, reasons[i].first);
+  if (reasons.size() > kShown) {
+    out +=
+        fmt::format("  and {} other reasons, all in {}\n", reasons.size() - kShown, kRefusedFile);
+  }
+  return out;
 }
 
 }  // namespace
@@ -72,6 +110,7 @@ PackStats pack_stats(const std::string& folder, double fps) {
   const PackedData data = PackedData::open(folder);
   PackStats stats;
   stats.fps = fps;
+  stats.refused = refused_by_reason(folder);
   for (int64_t i = 0; i < data.size(); ++i) {
     const Sample sample = data.sample(i);
     ++stats.samples;
@@ -116,7 +155,7 @@ std::string describe(const PackStats& stats) {
     out += counted(fmt::format("clips that fill, at {:g} frames a second", stats.fps).c_str(),
                    stats.fits, " frames");
   }
-  return out;
+  return out + describe_refused(stats.refused);
 }
 
 }  // namespace pendulum

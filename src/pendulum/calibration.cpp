@@ -10,6 +10,8 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
+#include <string>
 
 #include "core/error.h"
 #include "core/publish.h"
@@ -108,6 +110,10 @@ Terms non_negative_fit(const std::vector<Terms>& rows) {
   }
   return best;
 }
+
+// Keys that stand there for some models alone.
+const std::set<std::string> kOfSome{"latent_channels", "image_dim", "trained_parameters",
+                                    "first_trained_block", "frozen_precision"};
 
 // What only some models have stands there for those alone.
 json geometry_json(const Geometry& g) {
@@ -235,7 +241,9 @@ Calibration load_calibration(const std::string& path, const Geometry& geometry) 
     json keys = here;
     keys.update(saved.at("model"));
     for (const auto& [key, unused] : keys.items()) {
-      const json was = saved.at("model").value(key, json()), is = here.value(key, json());
+      const json& model = saved.at("model");
+      const json is = here.value(key, json());
+      const json was = kOfSome.contains(key) ? model.value(key, json()) : model.at(key);
       if (was == is) continue;
       throw ConfigError(text("mesh.calibration: ", path, " was measured with another model: its ",
                              key, " was ", was.dump(), ", this one's is ", is.dump(),
