@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "model/diffusers_config.h"
 #include "model/parameters.h"
+#include "safetensors/read_ahead.h"
 
 namespace pendulum {
 namespace {
@@ -116,16 +117,23 @@ void PretrainedTransformer::load_into(VideoTransformer& model, Fingerprint* read
   const at::ScalarType type = model.parameters().front().second.scalar_type();
   const std::map<std::string, at::Tensor> parameters(model.parameters().begin(),
                                                      model.parameters().end());
-  for (const ParameterSpec& spec : parameter_specs(model.config())) {
-    const std::string theirs = name_in(layout_, spec.name);
-    const at::Tensor values = tensors_.load(theirs).to(type);
-    if (read) read->add(spec.name, values);
+  const std::vector<ParameterSpec> specs = parameter_specs(model.config());
+  std::vector<std::string> names;
+  for (const ParameterSpec& spec : specs) names.push_back(name_in(layout_, spec.name));
+  ReadAhead ahead(tensors_, names);
+  for (const ParameterSpec& spec : specs) {
+    const at::Tensor stored = ahead.next();
     if (const auto found = parameters.find(spec.name); found != parameters.end()) {
-      found->second.detach().copy_(values);
+      const at::Tensor parameter = found->second.detach();
+      parameter.copy_(stored);
+      if (read) read->add(spec.name, parameter);
       continue;
     }
+    const at::Tensor values = stored.to(type);
+    if (read) read->add(spec.name, values);
     if (!is_storable(values))
-      throw DataError(text(tensors_.path(), ": ", theirs, " holds values that are not finite"));
+      throw DataError(text(tensors_.path(), ": ", name_in(layout_, spec.name),
+                           " holds values that are not finite"));
     model.store(spec.name, values);
   }
 }
@@ -133,8 +141,10 @@ void PretrainedTransformer::load_into(VideoTransformer& model, Fingerprint* read
 void PretrainedTransformer::load_into(const VideoTransformer& model,
                                       const NamedTensors& these) const {
   check_names_and_shapes(model.config());
-  for (const auto& [name, parameter] : these)
-    parameter.detach().copy_(tensors_.load(name_in(layout_, name)));
+  std::vector<std::string> names;
+  for (const auto& [name, parameter] : these) names.push_back(name_in(layout_, name));
+  ReadAhead ahead(tensors_, names);
+  for (const auto& [name, parameter] : these) parameter.detach().copy_(ahead.next());
 }
 
 }  // namespace pendulum
