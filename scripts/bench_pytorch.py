@@ -22,14 +22,19 @@ PROGRAM = "build/pendulum"
 WARM_UP_STEPS = 2
 
 
-def measure_pendulum(config, stage, steps):
+def measure_pendulum(config, overrides, stage, steps):
     """What `pendulum bench step` prints for a stage: the speed, and the sizes that PyTorch gets."""
     # Both sides update by AdamW, whatever the configuration trains with.
-    command = [PROGRAM, "bench", "step", config, "--stage", stage, "--steps", str(steps), "--json", "--set", "optim.kind=adamw"]
+    command = [PROGRAM, "bench", "step", config, "--stage", stage, "--steps", str(steps), "--json", *set_words(overrides),
+               "--set", "optim.kind=adamw"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         sys.exit(f"bench-pytorch: '{' '.join(command)}' failed:\n{result.stderr.strip()}")
     return json.loads(result.stdout.strip().splitlines()[-1])
+
+
+def set_words(overrides):
+    return [word for override in overrides for word in ("--set", override)]
 
 
 def transformer(sizes):
@@ -95,10 +100,10 @@ class PytorchLoop:
         return 1 / statistics.median(seconds)
 
 
-def compare(config, stage, rounds, steps):
+def compare(config, overrides, stage, rounds, steps):
     ours, theirs, loop = [], [], None
     for _ in range(rounds):
-        measured = measure_pendulum(config, stage, steps)
+        measured = measure_pendulum(config, overrides, stage, steps)
         ours.append(measured["steps_per_second"])
         loop = loop or PytorchLoop(measured)
         theirs.append(loop.steps_per_second(steps))
@@ -106,8 +111,8 @@ def compare(config, stage, rounds, steps):
     return measured, parameters, statistics.median(ours), statistics.median(theirs)
 
 
-def stage_names(config):
-    resolved = subprocess.run([PROGRAM, "config", config], capture_output=True, text=True, check=False)
+def stage_names(config, overrides):
+    resolved = subprocess.run([PROGRAM, "config", config, *set_words(overrides)], capture_output=True, text=True, check=False)
     if resolved.returncode != 0:
         sys.exit(resolved.stderr.strip())
     return [stage["name"] for stage in yaml.safe_load(resolved.stdout)["stages"]]
@@ -116,16 +121,18 @@ def stage_names(config):
 def main():
     parser = argparse.ArgumentParser(prog="scripts/bench-pytorch", description=__doc__.splitlines()[0])
     parser.add_argument("config", nargs="?", default="configs/quickstart.yaml")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                        help="as pendulum takes it; may be given several times")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each side; the median counts (default 3)")
     parser.add_argument("--steps", type=int, default=10, help="measured steps of a turn, after two that are not (default 10)")
     parser.add_argument("--stages", help="names, with commas between; all by default")
     options = parser.parse_args()
-    stages = options.stages.split(",") if options.stages else stage_names(options.config)
+    stages = options.stages.split(",") if options.stages else stage_names(options.config, options.set)
 
     print(f"torch {torch.__version__}; steps per second, median of {options.rounds} turns of {options.steps} steps each")
     print(f"{'stage':12} {'latent':>16} {'batch':>6} {'threads':>8} {'pendulum':>9} {'pytorch':>9} {'ratio':>6}")
     for stage in stages:
-        measured, parameters, ours, theirs = compare(options.config, stage, options.rounds, options.steps)
+        measured, parameters, ours, theirs = compare(options.config, options.set, stage, options.rounds, options.steps)
         latent = "x".join(map(str, measured["latent"]))
         print(f"{stage:12} {latent:>16} {measured['batch']:6} {measured['threads']:8} {ours:9.2f} {theirs:9.2f} {ours / theirs:6.2f}",
               flush=True)
