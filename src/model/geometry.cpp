@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "model/lora.h"
 #include "model/parameters.h"
+#include "ops/adamw.h"
 
 namespace pendulum {
 namespace {
@@ -19,12 +20,6 @@ int64_t numbers(const ParameterSpec& spec) {
   int64_t product = 1;
   for (const int64_t size : spec.shape) product *= size;
   return product;
-}
-
-// The block a parameter belongs to; -1: none.
-int block_of(const std::string& name) {
-  const std::string blocks = "blocks.";
-  return name.starts_with(blocks) ? std::stoi(name.substr(blocks.size())) : -1;
 }
 
 // Whether a product reads it: tables and positions are added.
@@ -63,12 +58,10 @@ class PartCounter {
     return std::all_of(specs_.begin(), specs_.end(),
                        [&](const auto& spec) { return trains(spec); });
   }
-  // As Optimizer has it of kind adamw8bit.
   int64_t fp32_moments() const {
-    constexpr int64_t kFewest8bit = 4096;
     int64_t sum = 0;
     const auto add = [&](const ParameterSpec& spec) {
-      if (spec.shape.size() < 2 || numbers(spec) < kFewest8bit) sum += numbers(spec);
+      if (!has_8bit_moments(spec.shape)) sum += numbers(spec);
     };
     for (const ParameterSpec& spec : specs_) {
       if (trains(spec)) add(spec);

@@ -95,9 +95,13 @@ std::vector<ParameterSpec> parameter_specs(const WanConfig& config) {
   return list.specs;
 }
 
+int block_of(const std::string& name) {
+  const std::string blocks = "blocks.";
+  return name.starts_with(blocks) ? std::stoi(name.substr(blocks.size())) : -1;
+}
+
 bool is_block_matrix(const ParameterSpec& spec) {
-  return spec.name.starts_with("blocks.") && spec.name.ends_with(".weight") &&
-         spec.shape.size() == 2;
+  return block_of(spec.name) >= 0 && spec.name.ends_with(".weight") && spec.shape.size() == 2;
 }
 
 void start_parameter(at::Tensor& parameter, const ParameterSpec& spec, uint64_t seed) {

@@ -29,6 +29,8 @@ struct ParameterSpec {
 // In the order of diffusers' state_dict.
 std::vector<ParameterSpec> parameter_specs(const WanConfig& config);
 
+// The block that a parameter or layer of this name belongs to; -1: none.
+int block_of(const std::string& name);
 // A matrix of a block's linear layer.
 bool is_block_matrix(const ParameterSpec& spec);
 

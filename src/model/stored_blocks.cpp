@@ -27,7 +27,7 @@ StoredBlocks::StoredBlocks(const WanConfig& config, WeightStorage storage)
     : storage_(storage), places_(config.layers) {
   for (const ParameterSpec& spec : parameter_specs(config)) {
     if (!is_block_matrix(spec)) continue;
-    const int block = std::stoi(spec.name.substr(std::string("blocks.").size()));
+    const int block = block_of(spec.name);
     auto weight = std::make_shared<StoredWeight>(
         StoredWeight{.storage = storage, .rows = spec.shape[0], .columns = spec.shape[1]});
     by_name_[spec.name] = {block, places_[block].size()};

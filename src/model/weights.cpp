@@ -203,9 +203,9 @@ int VideoTransformer::first_trained_block() const {
   for (const auto& [name, tensor] : parameters_) {
     if (!tensor.requires_grad() || name == "scale_shift_table" || name.starts_with("proj_out."))
       continue;
-    const std::string blocks = "blocks.";
-    if (!name.starts_with(blocks)) return 0;  // flows into all of them
-    first = std::min(first, std::stoi(name.substr(blocks.size())));
+    const int block = block_of(name);
+    if (block < 0) return 0;  // flows into all of them
+    first = std::min(first, block);
   }
   return first;
 }

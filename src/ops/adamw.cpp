@@ -177,6 +177,11 @@ void update(const std::vector<AdamwTensors>& tensors, const AdamwSettings& setti
 
 }  // namespace
 
+bool has_8bit_moments(at::IntArrayRef sizes) {
+  constexpr int64_t kFewest = 4096;
+  return sizes.size() >= 2 && c10::multiply_integers(sizes) >= kFewest;
+}
+
 int64_t quantisation_blocks(int64_t numbers) {
   return (numbers + kernels::kQuantBlock - 1) / kernels::kQuantBlock;
 }

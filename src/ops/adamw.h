@@ -29,6 +29,9 @@ struct AdamwTensors {
   at::Tensor first_scale{}, second_scale{};
 };
 
+// Whether a tensor of these sizes is worth moments in 8 bits: a matrix or more, of at least 4096
+// numbers. The others keep fp32.
+bool has_8bit_moments(at::IntArrayRef sizes);
 // Scales of so many numbers in 8 bits: one for each 256 of a tensor in the order of memory.
 int64_t quantisation_blocks(int64_t numbers);
 // What a first moment of zero is in 8 bits; a second moment's is 0.

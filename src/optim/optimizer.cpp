@@ -15,8 +15,6 @@
 namespace pendulum {
 namespace {
 
-constexpr int64_t kFewest8bit = 4096;  // numbers of a tensor whose moments are in 8 bits
-
 // Matrices and patch kernels decay. Biases, norm weights and the (1, 6, D) modulation tables do
 // not: pulling them to zero changes what the network computes at rest instead of how large its
 // weights grow.
@@ -28,10 +26,6 @@ bool decays(const std::string& name, const at::Tensor& parameter) {
 // columns of its own scale.
 bool is_hidden_matrix(const std::string& name, const at::Tensor& parameter) {
   return parameter.dim() == 2 && name.starts_with("blocks.");
-}
-
-bool is_kept_in_8bit(const at::Tensor& parameter) {
-  return parameter.dim() >= 2 && parameter.numel() >= kFewest8bit;
 }
 
 // Types are not converted on the way: what is saved as bytes means something else as numbers.
@@ -118,7 +112,7 @@ Optimizer::Moments Optimizer::fresh_moments(OptimizerKind kind, const std::strin
   const at::Tensor values = parameter.detach();
   if (kind == OptimizerKind::muon && is_hidden_matrix(name, parameter))
     return {at::zeros_like(values), {}, {}, {}};
-  if (kind != OptimizerKind::adamw8bit || !is_kept_in_8bit(parameter))
+  if (kind != OptimizerKind::adamw8bit || !has_8bit_moments(parameter.sizes()))
     return {at::zeros_like(values), at::zeros_like(values), {}, {}};
   const auto bytes = values.options().dtype(at::kByte);
   const int64_t blocks = quantisation_blocks(values.numel());
