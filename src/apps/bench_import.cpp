@@ -69,6 +69,18 @@ class PeakMemory {
   std::thread thread_;
 };
 
+// A folder that is gone with this.
+struct TemporaryFolder {
+  fs::path path = fs::temp_directory_path() / text("pendulum-import-", ::getpid());
+  TemporaryFolder() { fs::create_directories(path); }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+  }
+};
+
 // So that the next to read it reads the disk.
 void forget_pages(const std::string& path) {
   const int file = ::open(path.c_str(), O_RDONLY);
@@ -101,59 +113,51 @@ void write_checkpoint(const std::string& folder, const ImportOptions& options) {
 }
 
 void bench_import(const ImportOptions& options) {
-  std::optional<fs::path> temporary;
+  std::optional<TemporaryFolder> temporary;
   std::string path = options.path;
   if (path.empty()) {
-    temporary = fs::temp_directory_path() / text("pendulum-import-", ::getpid());
-    fs::create_directories(*temporary);
-    path = temporary->string();
+    path = temporary.emplace().path.string();
     write_checkpoint(path, options);
   }
-  try {
-    const std::vector<std::string> files = ShardedSafetensors::open(path).paths();
-    const auto forget = [&] {
-      for (const std::string& file : files) forget_pages(file);
-    };
-    std::vector<double> reading, importing, filling;
-    int64_t bytes = 0, peak = 0, model_bytes = 0;
-    for (int round = 0; round < options.rounds; ++round) {
-      forget();
-      double start = seconds_now();
-      bytes = 0;
-      for (const std::string& file : files) bytes += read_bytes(file);
-      reading.push_back(seconds_now() - start);
-      forget();
-      ::malloc_trim(0);  // what making the weights left behind
-      PeakMemory memory;
-      start = seconds_now();
-      const PretrainedTransformer found = PretrainedTransformer::open(path);
-      VideoTransformer model(found.config(), std::nullopt);
-      found.load_into(model);
-      importing.push_back(seconds_now() - start);
-      peak = std::max(peak, memory.stop());
-      model_bytes = 4 * model.parameter_count();
-    }
-    // What no import can go without: fresh memory, once written to.
-    for (int round = 0; round < options.rounds; ++round) {
-      ::malloc_trim(0);
-      const double start = seconds_now();
-      at::ones({model_bytes / 4}, at::kFloat);
-      filling.push_back(seconds_now() - start);
-    }
-    fmt::print(
-        "{:.2f} GB of weights: read in {:.2f} s, imported to fp32 in {:.2f} s, {:.2f} times that "
-        "(medians of {} turns, nothing of them in memory before)\n"
-        "filling as much fresh memory as the model takes: {:.2f} s\n"
-        "anonymous memory of the process at most {:.2f} GB: the model's {:.2f} GB and {:.2f} GB\n",
-        1e-9 * static_cast<double>(bytes), median(reading), median(importing),
-        median(importing) / median(reading), options.rounds, median(filling),
-        1e-9 * static_cast<double>(peak), 1e-9 * static_cast<double>(model_bytes),
-        1e-9 * static_cast<double>(peak - model_bytes));
-  } catch (...) {
-    if (temporary) fs::remove_all(*temporary);
-    throw;
+  const std::vector<std::string> files = ShardedSafetensors::open(path).paths();
+  const auto forget = [&] {
+    for (const std::string& file : files) forget_pages(file);
+  };
+  std::vector<double> reading, importing, filling;
+  int64_t bytes = 0, peak = 0, model_bytes = 0;
+  for (int round = 0; round < options.rounds; ++round) {
+    forget();
+    double start = seconds_now();
+    bytes = 0;
+    for (const std::string& file : files) bytes += read_bytes(file);
+    reading.push_back(seconds_now() - start);
+    forget();
+    ::malloc_trim(0);  // what making the weights left behind
+    PeakMemory memory;
+    start = seconds_now();
+    const PretrainedTransformer found = PretrainedTransformer::open(path);
+    VideoTransformer model(found.config(), std::nullopt);
+    found.load_into(model);
+    importing.push_back(seconds_now() - start);
+    peak = std::max(peak, memory.stop());
+    model_bytes = 4 * model.parameter_count();
   }
-  if (temporary) fs::remove_all(*temporary);
+  // What no import can go without: fresh memory, once written to.
+  for (int round = 0; round < options.rounds; ++round) {
+    ::malloc_trim(0);
+    const double start = seconds_now();
+    at::ones({model_bytes / 4}, at::kFloat);
+    filling.push_back(seconds_now() - start);
+  }
+  fmt::print(
+      "{:.2f} GB of weights: read in {:.2f} s, imported to fp32 in {:.2f} s, {:.2f} times that "
+      "(medians of {} turns, nothing of them in memory before)\n"
+      "filling as much fresh memory as the model takes: {:.2f} s\n"
+      "anonymous memory of the process at most {:.2f} GB: the model's {:.2f} GB and {:.2f} GB\n",
+      1e-9 * static_cast<double>(bytes), median(reading), median(importing),
+      median(importing) / median(reading), options.rounds, median(filling),
+      1e-9 * static_cast<double>(peak), 1e-9 * static_cast<double>(model_bytes),
+      1e-9 * static_cast<double>(peak - model_bytes));
 }
 
 }  // namespace

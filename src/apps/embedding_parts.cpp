@@ -1,8 +1,6 @@
 // Builds the embedding stage's parts.
 #include "apps/embedding_parts.h"
 
-#include "core/log.h"
-
 namespace pendulum {
 namespace {
 
@@ -28,12 +26,7 @@ EmbeddingParts::EmbeddingParts(const Config& config)
                                     image_encoder ? image_encoder->dim() : 0})),
       cache(open_cache(config)),
       embedder(*codec, *text_encoder, cache.get(),
-               {first_frame_of(config.model, architecture), *codec, image_encoder.get()}) {
-  if (embedder.first_frame().kind() != FirstFrame::none && !config.generate.prompts.empty() &&
-      config.generate.images.empty()) {
-    warn("generate.images names no first frames: generate.prompts are drawn without");
-  }
-}
+               {first_frame_of(config.model, architecture), *codec, image_encoder.get()}) {}
 
 std::unique_ptr<ClipImageEncoder> open_image_encoder(const ImageConfig& config) {
   return config.kind == "none" ? nullptr : std::make_unique<ClipImageEncoder>(config);

@@ -77,7 +77,10 @@ at::Tensor Umt5Encoder::states(std::string_view caption) const {
   return network_.forward(tokenizer_.encode(clean_prompt(caption), length()));
 }
 
-at::Tensor Umt5Encoder::no_caption() const { return pad(states("")); }
+at::Tensor Umt5Encoder::no_caption() const {
+  std::call_once(no_caption_once_, [&] { no_caption_ = pad(states("")); });
+  return no_caption_;
+}
 
 std::string Umt5Encoder::key() const {
   std::call_once(key_once_, [&] {

@@ -28,7 +28,7 @@ class Umt5Encoder final : public TextEncoder {
   Umt5Encoder(const TextConfig& config, const std::string& path, at::Device device = at::kCPU);
 
   at::Tensor states(std::string_view caption) const override;
-  // The states of the empty caption, as Wan's pipelines tell it.
+  // The states of the empty caption, as Wan's pipelines tell it; computed the first time.
   at::Tensor no_caption() const override;
   int dim() const override { return static_cast<int>(network_.config().width); }
   // Reads all weights the first time; their hashes are remembered beside them (content_hash.h).
@@ -44,6 +44,8 @@ class Umt5Encoder final : public TextEncoder {
   std::string compute_;  // "fp32" or "bf16"
   mutable std::once_flag key_once_;
   mutable std::string key_;
+  mutable std::once_flag no_caption_once_;
+  mutable at::Tensor no_caption_;
 };
 
 }  // namespace pendulum

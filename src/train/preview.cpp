@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include "core/log.h"
 #include "generate/clip_files.h"
 
 namespace pendulum {
@@ -33,6 +34,9 @@ std::string Preview::draw(const StageConfig& stage, const Network& network, at::
     prompts.push_back({words, config_.run.seed + prompts.size()});
   }
   const bool is_still = stage.shape.frames == 1;
+  const bool takes_images = embedder_.first_frame().kind() != FirstFrame::none && !is_still;
+  if (takes_images && config_.generate.images.empty() && world_.rank() == 0)
+    warn("generate.images names no first frames: generate.prompts are drawn without");
   for (size_t i = 0; i < config_.generate.images.size() && !is_still; ++i)
     prompts[i].image = config_.generate.images[i];
   const std::vector<Frames> clips =
