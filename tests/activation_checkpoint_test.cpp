@@ -3,6 +3,7 @@
 #include "model/activation_checkpoint.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include "attention/sequence_group.h"

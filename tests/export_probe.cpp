@@ -1,5 +1,6 @@
 // Exports a small random model for the oracle and says what this program computes with it.
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cstdio>
 

@@ -2,6 +2,7 @@
 // the order that is promised, to the bit, and no more memory than the level says.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include <array>

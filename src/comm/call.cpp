@@ -40,6 +40,12 @@ uint64_t Call::signature() const {
               kind == CallKind::broadcast ? from : -1);
 }
 
+at::Tensor part_of(const at::Tensor& whole, int index, int parts) {
+  const at::Tensor flat = whole.view({-1});
+  const int64_t count = flat.numel() / parts;
+  return flat.narrow(0, index * count, count);
+}
+
 std::string call_failure(int rank, int size, const std::string& group, const Call& call,
                          const std::string& what) {
   return text("rank ", rank, " of ", size, " in ", group, ", ", call.description(), ": ", what);

@@ -39,6 +39,9 @@ struct Call {
   uint64_t signature() const;
 };
 
+// The numbers of a contiguous tensor that belong to one rank of `parts`, a view.
+at::Tensor part_of(const at::Tensor& whole, int index, int parts);
+
 // "rank 1 of 4 in world, all_reduce #12 of 40 x Float (sum): what"
 std::string call_failure(int rank, int size, const std::string& group, const Call& call,
                          const std::string& what);

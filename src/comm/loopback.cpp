@@ -55,12 +55,6 @@ struct Group {
   int size() const { return static_cast<int>(world_ranks.size()); }
 };
 
-at::Tensor part(const at::Tensor& whole, int index, int parts) {
-  const at::Tensor flat = whole.view({-1});
-  const int64_t count = flat.numel() / parts;
-  return flat.narrow(0, index * count, count);
-}
-
 // Ranks whose call this rank's result depends on.
 std::vector<int> sources(const Call& call, int size) {
   std::vector<int> ranks;
@@ -81,15 +75,16 @@ void finish(const Call& call, int rank, const std::vector<std::optional<Call>>& 
       reduce_in_order(call.receive, parts, call.reduce);
       break;
     case CallKind::reduce_scatter:
-      for (const auto& other : calls) parts.push_back(part(other->send, rank, size));
+      for (const auto& other : calls) parts.push_back(part_of(other->send, rank, size));
       reduce_in_order(call.receive, parts, call.reduce);
       break;
     case CallKind::all_gather:
-      for (int r = 0; r < size; ++r) part(call.receive, r, size).copy_(calls[r]->send.view({-1}));
+      for (int r = 0; r < size; ++r)
+        part_of(call.receive, r, size).copy_(calls[r]->send.view({-1}));
       break;
     case CallKind::all_to_all:
       for (int r = 0; r < size; ++r)
-        part(call.receive, r, size).copy_(part(calls[r]->send, rank, size));
+        part_of(call.receive, r, size).copy_(part_of(calls[r]->send, rank, size));
       break;
     case CallKind::send_recv:
     case CallKind::broadcast:

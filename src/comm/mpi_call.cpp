@@ -19,12 +19,6 @@ constexpr int64_t kSmallBytes = 4096;
 constexpr int64_t kLongestMessage = int64_t{1} << 30;  // bytes; MPI counts in int
 constexpr int kRounds = 2;                             // the most that a call has
 
-at::Tensor part(const at::Tensor& whole, int index, int parts) {
-  const at::Tensor flat = whole.view({-1});
-  const int64_t count = flat.numel() / parts;
-  return flat.narrow(0, index * count, count);
-}
-
 }  // namespace
 
 void MpiProgress::poll() {
@@ -178,12 +172,12 @@ at::Tensor MpiCall::chunk(int rank) const {
 void MpiCall::begin_exchange(const at::Tensor& send_parts, const at::Tensor& receive_parts) {
   const int size = group_->size;
   for (int r = 0; r < size; ++r) {
-    if (r != group_->rank) receive(r, part(receive_parts, r, size));
+    if (r != group_->rank) receive(r, part_of(receive_parts, r, size));
   }
   for (int r = 0; r < size; ++r) {
-    if (r != group_->rank) send(r, part(send_parts, r, size));
+    if (r != group_->rank) send(r, part_of(send_parts, r, size));
   }
-  part(receive_parts, group_->rank, size).copy_(part(send_parts, group_->rank, size));
+  part_of(receive_parts, group_->rank, size).copy_(part_of(send_parts, group_->rank, size));
 }
 
 // local goes to everyone; place(r) takes what rank r sends.
@@ -259,8 +253,8 @@ void MpiCall::begin_round() {
   }
   switch (call_.kind) {
     case CallKind::all_gather:
-      part(call_.receive, group_->rank, size).copy_(call_.send.view({-1}));
-      begin_gather(call_.send, [&](int r) { return part(call_.receive, r, size); });
+      part_of(call_.receive, group_->rank, size).copy_(call_.send.view({-1}));
+      begin_gather(call_.send, [&](int r) { return part_of(call_.receive, r, size); });
       break;
     case CallKind::reduce_scatter:
       buffer_ = at::empty({size, call_.receive.numel()}, call_.receive.options());

@@ -109,7 +109,11 @@ class Loader {
 
 }  // namespace
 
-Value load_document(const std::string& path) { return Loader().file(path, {{path}, ""}); }
+Value load_document(const std::string& path) {
+  Asked by_nobody;
+  by_nobody.place.file = path;
+  return Loader().file(path, by_nobody);
+}
 
 Value resolve_includes(const std::string& yaml_text, const std::string& name) {
   return Loader().document(yaml_text, name);

@@ -12,7 +12,7 @@ void set_place(Value& value, const Place& place) {
   for (Value& item : value.items) set_place(item, place);
 }
 
-std::vector<std::string> split(const std::string& path) {
+std::vector<std::string> segments_of(const std::string& path) {
   std::vector<std::string> out{""};
   for (const char c : path) {
     if (c == '.') {
@@ -51,7 +51,7 @@ void apply_override(Value& root, const std::string& assignment) {
   if (equals == 0 || equals == std::string::npos) fail(place, "", "expected key=value");
   Value* value = &root;
   std::string path;
-  for (const std::string& segment : split(assignment.substr(0, equals))) {
+  for (const std::string& segment : segments_of(assignment.substr(0, equals))) {
     if (segment.empty()) fail(place, "", "expected key=value with a key such as optim.lr");
     value = &step_into(*value, segment, path, place);
     path = join(path, segment);

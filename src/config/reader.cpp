@@ -18,7 +18,7 @@ constexpr const char* kEvery = R"("every 200 steps", "every stage" or "never")";
 constexpr const char* kSteps = R"(a number of steps such as "50 steps")";
 constexpr const char* kBeat =
     R"(a time or work such as "2 s" or "0.5 TFLOP" (units: us, ms, s, FLOP, kFLOP, MFLOP, GFLOP, TFLOP, PFLOP, EFLOP))";
-constexpr const char* kFlops =
+constexpr const char* kWork =
     R"(work such as "20 TFLOP" or 2e13 (units: FLOP, kFLOP, MFLOP, GFLOP, TFLOP, PFLOP, EFLOP))";
 constexpr const char* kShape = R"(frames x height x width in pixels, such as "33x256x256")";
 constexpr const char* kSize = R"(height x width in pixels, such as "32x48")";
@@ -122,8 +122,8 @@ class Reader {
     out = with_unit(value, path, parse_beat(plain_text(value, path, kBeat)), kBeat);
   }
   void read(const Value& value, const std::string& path, const Spec& spec, Flops& out) {
-    out.count = with_unit(value, path, parse_flops(plain_text(value, path, kFlops)), kFlops);
-    check_range(out.count, value, path, kFlops, spec);
+    out.count = with_unit(value, path, parse_flops(plain_text(value, path, kWork)), kWork);
+    check_range(out.count, value, path, kWork, spec);
   }
   void read(const Value& value, const std::string& path, const Spec& spec, Size& out) {
     const std::string& words = plain_text(value, path, kSize);

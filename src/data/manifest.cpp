@@ -2,7 +2,6 @@
 #include "data/manifest.h"
 
 #include <algorithm>
-#include <cctype>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -12,6 +11,7 @@
 
 #include "config/nearest.h"
 #include "core/error.h"
+#include "data/media_names.h"
 
 namespace pendulum {
 namespace {
@@ -129,18 +129,9 @@ ManifestEntry parse_line(const std::string& words, const fs::path& folder,
   return entry;
 }
 
-std::string lower(std::string word) {
-  for (char& c : word) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return word;
-}
-
 bool is_media_name(const fs::path& path) {
-  static const std::vector<std::string> kEndings = {
-      ".mp4",  ".m4v",  ".mov",  ".mkv",  ".webm", ".avi", ".mpg",  ".mpeg", ".ts",
-      ".mts",  ".m2ts", ".wmv",  ".flv",  ".ogv",  ".3gp", ".mxf",  ".gif",  ".png",
-      ".apng", ".jpg",  ".jpeg", ".webp", ".bmp",  ".tif", ".tiff", ".avif"};
-  return std::find(kEndings.begin(), kEndings.end(), lower(path.extension().string())) !=
-         kEndings.end();
+  const std::string extension = lower_case(path.extension().string());
+  return !extension.empty() && is_media_extension(extension.substr(1));
 }
 
 std::string caption_beside(const fs::path& media) {

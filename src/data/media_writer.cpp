@@ -24,7 +24,7 @@ struct OutputFree {
 using Output = std::unique_ptr<AVFormatContext, OutputFree>;
 
 // What stands in front of each message: the path, or the kind of picture.
-void require(int code, const std::string& where, const std::string& what) {
+void require_written(int code, const std::string& where, const std::string& what) {
   if (code < 0) throw Error(text(where, ": ", what, ": ", av_words(code)));
 }
 
@@ -76,24 +76,24 @@ AvCodec open_h264(const Frames& frames, AVRational rate, const VideoQuality& qua
   if (global_header) encoder->flags |= AV_CODEC_FLAG_GLOBAL_HEADER;
   av_opt_set(encoder->priv_data, "preset", quality.preset, 0);
   av_opt_set_double(encoder->priv_data, "crf", quality.crf, 0);
-  require(avcodec_open2(encoder.get(), codec, nullptr), path,
-          text("x264 does not take ", frames.width, "x", frames.height, " at crf ", quality.crf,
-               ", preset '", quality.preset, "'"));
+  require_written(avcodec_open2(encoder.get(), codec, nullptr), path,
+                  text("x264 does not take ", frames.width, "x", frames.height, " at crf ",
+                       quality.crf, ", preset '", quality.preset, "'"));
   return encoder;
 }
 
 // Moves every finished packet from the encoder to the file. frame == nullptr ends the stream.
 void encode(AVCodecContext* encoder, const AVFrame* frame, AVFormatContext* output,
             AVPacket* packet, const std::string& path) {
-  require(avcodec_send_frame(encoder, frame), path, "x264 refuses a frame");
+  require_written(avcodec_send_frame(encoder, frame), path, "x264 refuses a frame");
   while (true) {
     const int code = avcodec_receive_packet(encoder, packet);
     if (code == AVERROR(EAGAIN) || code == AVERROR_EOF) return;
-    require(code, path, "x264 failed");
+    require_written(code, path, "x264 failed");
     packet->duration = 1;  // of the time base: otherwise the last frame would have none
     packet->stream_index = 0;
     av_packet_rescale_ts(packet, encoder->time_base, output->streams[0]->time_base);
-    require(av_interleaved_write_frame(output, packet), path, "cannot be written");
+    require_written(av_interleaved_write_frame(output, packet), path, "cannot be written");
   }
 }
 
@@ -120,18 +120,18 @@ std::vector<uint8_t> encode_picture(const Frames& frame, AVCodecID id, AVPixelFo
   encoder->flags |= AV_CODEC_FLAG_BITEXACT | AV_CODEC_FLAG_QSCALE;
   encoder->global_quality = 2 * FF_QP2LAMBDA;  // JPEG: the finest quantiser but one
   if (format == AV_PIX_FMT_YUVJ444P) encoder->color_range = AVCOL_RANGE_JPEG;
-  require(avcodec_open2(encoder.get(), codec, nullptr), where,
-          text("the encoder does not take ", frame.width, "x", frame.height));
+  require_written(avcodec_open2(encoder.get(), codec, nullptr), where,
+                  text("the encoder does not take ", frame.width, "x", frame.height));
   const AvFrame picture = needed_frame(frame.width, frame.height, format);
   Converter(frame.width, frame.height, format, SWS_CS_ITU601, true).convert(frame, 0, *picture);
   picture->pts = 0;
   picture->quality = encoder->global_quality;
   const AvPacket packet(av_packet_alloc());
   check(packet != nullptr, "memory for a packet");
-  require(avcodec_send_frame(encoder.get(), picture.get()), where,
-          "the encoder refuses the picture");
-  require(avcodec_send_frame(encoder.get(), nullptr), where, "the encoder does not end");
-  require(avcodec_receive_packet(encoder.get(), packet.get()), where, "the encoder failed");
+  require_written(avcodec_send_frame(encoder.get(), picture.get()), where,
+                  "the encoder refuses the picture");
+  require_written(avcodec_send_frame(encoder.get(), nullptr), where, "the encoder does not end");
+  require_written(avcodec_receive_packet(encoder.get(), packet.get()), where, "the encoder failed");
   return {packet->data, packet->data + packet->size};
 }
 
@@ -148,8 +148,8 @@ void write_video(const std::string& path, const Frames& frames, double fps,
   check(fps > 0 && fps <= 1000, "a frame rate above 0 and at most 1000: ", fps);
 
   AVFormatContext* allocated = nullptr;
-  require(avformat_alloc_output_context2(&allocated, nullptr, "mp4", path.c_str()), path,
-          "this libavformat cannot write MP4");
+  require_written(avformat_alloc_output_context2(&allocated, nullptr, "mp4", path.c_str()), path,
+                  "this libavformat cannot write MP4");
   const Output output(allocated);
   output->flags |= AVFMT_FLAG_BITEXACT;  // no library versions in the file
   const AVRational rate = av_d2q(fps, 1001000);
@@ -161,9 +161,9 @@ void write_video(const std::string& path, const Frames& frames, double fps,
   stream->avg_frame_rate = rate;
   stream->sample_aspect_ratio = {1, 1};
   check(avcodec_parameters_from_context(stream->codecpar, encoder.get()) >= 0, "codec parameters");
-  require(avio_open(&output->pb, path.c_str(), AVIO_FLAG_WRITE), path, "cannot be created");
+  require_written(avio_open(&output->pb, path.c_str(), AVIO_FLAG_WRITE), path, "cannot be created");
   av_opt_set(output->priv_data, "movflags", "+faststart", 0);
-  require(avformat_write_header(output.get(), nullptr), path, "cannot be written");
+  require_written(avformat_write_header(output.get(), nullptr), path, "cannot be written");
 
   Converter converter(frames.width, frames.height, AV_PIX_FMT_YUV420P, SWS_CS_ITU709, false);
   const AvFrame picture = needed_frame(frames.width, frames.height, AV_PIX_FMT_YUV420P);
@@ -175,8 +175,8 @@ void write_video(const std::string& path, const Frames& frames, double fps,
     encode(encoder.get(), picture.get(), output.get(), packet.get(), path);
   }
   encode(encoder.get(), nullptr, output.get(), packet.get(), path);
-  require(av_write_trailer(output.get()), path, "cannot be finished");
-  require(avio_closep(&output->pb), path, "cannot be closed (is the disk full?)");
+  require_written(av_write_trailer(output.get()), path, "cannot be finished");
+  require_written(avio_closep(&output->pb), path, "cannot be closed (is the disk full?)");
 }
 
 std::vector<uint8_t> encode_png(const Frames& frame) {

@@ -2,18 +2,17 @@
 #include "data/tar_index.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <sstream>
 #include <tuple>
 
 #include "core/error.h"
+#include "data/media_names.h"
 
 namespace pendulum {
 namespace {
@@ -84,18 +83,6 @@ std::string read_bytes(std::ifstream& file, int64_t offset, int64_t bytes,
   return out;
 }
 
-bool is_medium(const std::string& extension) {
-  static const std::set<std::string> kEndings = {"mp4",  "m4v",  "mov", "mkv",  "webm",
-                                                 "avi",  "gif",  "png", "apng", "jpg",
-                                                 "jpeg", "webp", "bmp", "tif",  "tiff"};
-  return kEndings.contains(extension);
-}
-
-std::string lower(std::string word) {
-  for (char& c : word) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return word;
-}
-
 std::string string_in(const json& object, const char* key, const std::string& where) {
   const auto it = object.find(key);
   if (it == object.end() || it->is_null()) return "";
@@ -134,11 +121,11 @@ void read_shard(const std::string& path, std::map<std::string, ManifestEntry>& o
     const size_t dot = member.name.find('.', slash == member.name.npos ? 0 : slash + 1);
     if (dot == member.name.npos || dot == (slash == member.name.npos ? 0 : slash + 1)) continue;
     const std::string key = member.name.substr(0, dot);
-    const std::string extension = lower(member.name.substr(dot + 1));
+    const std::string extension = lower_case(member.name.substr(dot + 1));
     const std::string where = text(path, ": ", member.name);
     ManifestEntry& entry = found[key];
     entry.id = key;
-    if (is_medium(extension)) {
+    if (is_media_extension(extension)) {
       if (!entry.media.empty()) throw DataError(text(where, ": ", key, " has a medium already"));
       entry.media = path;
       entry.offset = member.offset;

@@ -11,7 +11,7 @@
 namespace pendulum {
 namespace {
 
-constexpr int kVersion = 2;  // raise it with every change of a latent's values
+constexpr int kHaarVersion = 2;  // raise it with every change of a latent's values
 
 bool is_power_of_two(int n) { return n > 0 && std::has_single_bit(static_cast<unsigned>(n)); }
 
@@ -73,7 +73,7 @@ std::vector<bool> HaarCodec::first_frame_channels() const {
 
 std::string HaarCodec::key() const {
   return text("haar/s", layout_.spatial, "/t", layout_.temporal, "/d", layout_.drop, "/v",
-              kVersion);
+              kHaarVersion);
 }
 
 nlohmann::json HaarCodec::describe() const {

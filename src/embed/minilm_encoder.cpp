@@ -12,13 +12,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kVersion = 1;  // raise it with every change of a state's values
+constexpr int kMinilmVersion = 1;  // raise it with every change of a state's values
 constexpr const char* kFiles[] = {"model.safetensors", "vocab.txt", "config.json"};
 
 std::string key_of(const std::string& folder, int length) {
   std::string hashes;
   for (const char* name : kFiles) hashes += sha256_of_file(text(folder, "/", name));
-  return text("minilm/", sha256(hashes).substr(0, 32), "/l", length, "/v", kVersion);
+  return text("minilm/", sha256(hashes).substr(0, 32), "/l", length, "/v", kMinilmVersion);
 }
 
 }  // namespace

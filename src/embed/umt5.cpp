@@ -3,6 +3,7 @@
 #include "embed/umt5.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cmath>
 

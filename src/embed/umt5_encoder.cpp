@@ -14,7 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kVersion = 1;      // raise it with every change of a state's values
+constexpr int kUmt5Version = 1;  // raise it with every change of a state's values
 constexpr int kMaxLength = 512;  // tokens; what UMT5 and Wan 2.x were trained with
 
 Umt5Place find_parts(const std::string& path) {
@@ -87,7 +87,7 @@ std::string Umt5Encoder::key() const {
     std::vector<std::string> paths;
     for (const TakenFile& file : files()) paths.push_back(file.path);
     key_ = text("umt5/", content_hash(paths).substr(0, 32), "/l", length(), "/", compute_, "/v",
-                kVersion);
+                kUmt5Version);
   });
   return key_;
 }

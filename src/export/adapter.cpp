@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr char kCard[] = R"(# {title}
+constexpr char kAdapterCard[] = R"(# {title}
 
 Low-rank adapters for a Wan video transformer, trained by pendulum: run `{run}`, {step} optimiser steps, last stage `{stage}`, {weights};
 rank {rank}, alpha {alpha}, {layers} layers. They belong to the base model `{base}`.
@@ -86,7 +86,7 @@ std::string card(const TrainedModel& model, const std::string& title, size_t num
   const Provenance& training = model.provenance;
   const LoraConfig& lora = model.transformer->lora();
   using fmt::arg;
-  return fmt::format(kCard, arg("title", title), arg("run", training.run),
+  return fmt::format(kAdapterCard, arg("title", title), arg("run", training.run),
                      arg("step", training.step), arg("stage", training.stage),
                      arg("weights", training.weights_words()), arg("rank", lora.rank),
                      arg("alpha", alpha_of(lora)), arg("layers", num_layers),

@@ -19,9 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr char kTextFolder[] = "text_encoder";
 constexpr char kTokenizerFolder[] = "tokenizer";
-constexpr char kImageFolder[] = "image_encoder";
 constexpr char kProcessorFolder[] = "image_processor";
 constexpr char kStem[] = "model";  // transformers' name of weights
 // CLIPImageProcessor's defaults, by which clip_pixels() normalises.

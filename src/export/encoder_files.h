@@ -7,6 +7,10 @@
 
 namespace pendulum {
 
+// Folders of an export.
+inline constexpr char kTextFolder[] = "text_encoder";
+inline constexpr char kImageFolder[] = "image_encoder";
+
 // text_encoder/ and, with umt5, tokenizer/: weights as links, all else as copies, under the names
 // that they have.
 void take_text_encoder(const TextEncoder& encoder, const std::string& folder);

@@ -8,7 +8,7 @@
 namespace pendulum {
 namespace {
 
-constexpr char kCard[] = R"(# {title}
+constexpr char kModelCard[] = R"(# {title}
 
 A video diffusion transformer trained by pendulum: run `{run}`, {step} optimiser steps, last stage `{stage}`, {weights}.
 
@@ -91,7 +91,7 @@ std::string model_card(const TrainedModel& model, const std::string& title) {
   const Provenance& training = model.provenance;
   using fmt::arg;
   return fmt::format(
-      kCard, arg("title", title), arg("run", training.run), arg("step", training.step),
+      kModelCard, arg("title", title), arg("run", training.run), arg("step", training.step),
       arg("stage", training.stage), arg("weights", training.weights_words()),
       arg("layers", model.architecture.layers),
       arg("width", model.architecture.heads * model.architecture.head_dim),

@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 
 constexpr int kAssumedHeadDim = 128;
 
-constexpr char kCard[] = R"(# {run}
+constexpr char kSingleFileCard[] = R"(# {run}
 
 A Wan video transformer trained by pendulum: run `{run}`, {step} optimiser steps, last stage `{stage}`, {weights}.
 
@@ -84,7 +84,7 @@ std::string write_single_file(const TrainedModel& model, const std::string& fold
   const Provenance& training = model.provenance;
   publish_text(
       (place / "README.md").string(),
-      fmt::format(kCard, arg("run", training.run), arg("step", training.step),
+      fmt::format(kSingleFileCard, arg("run", training.run), arg("step", training.step),
                   arg("stage", training.stage), arg("file", file),
                   arg("weights", training.weights_words()), arg("shape", model.shape.name()),
                   arg("fps", model.generate.fps),

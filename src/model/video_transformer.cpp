@@ -2,6 +2,7 @@
 #include "model/video_transformer.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "attention/distributed_attention.h"
 #include "attention/sharded_sequence.h"

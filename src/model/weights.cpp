@@ -1,6 +1,7 @@
 // A video transformer's parameters in memory: where they lie, which role each has, loading and
 // moving them.
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 

@@ -25,11 +25,6 @@ kernels::GatedResidualSizes sizes_of(const at::Tensor& x, const at::Tensor& gate
           .stride = gate.defined() ? gate.stride(-2) : 0};
 }
 
-bool has_even_rows(const at::Tensor& t) {
-  if (t.stride(-1) != 1) return false;
-  return t.dim() < 3 || t.size(0) == 1 || t.stride(0) == t.size(1) * t.stride(1);
-}
-
 struct GatedResidual : torch::autograd::Function<GatedResidual> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_in,
                             const at::Tensor& y_in, const at::Tensor& bias,

@@ -16,13 +16,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Whether the rows of a (groups..., D) tensor lie one fixed distance apart, so that a kernel can
-// step over them.
-bool has_even_rows(const at::Tensor& t) {
-  if (t.stride(-1) != 1) return false;
-  return t.dim() < 3 || t.size(0) == 1 || t.stride(0) == t.size(1) * t.stride(1);
-}
-
 kernels::NormModulateSizes sizes_of(const at::Tensor& x, const at::Tensor& scale, double eps,
                                     double offset) {
   const int64_t groups = rows_of(scale);

@@ -2,6 +2,7 @@
 #include "shard/gradient_reduction.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 

@@ -2,6 +2,7 @@
 #include "train/preview.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "core/log.h"
 #include "generate/clip_files.h"
@@ -10,7 +11,7 @@ namespace pendulum {
 namespace {
 
 // Clips drawn at a time: enough to fill the cores, little memory beside the training state.
-constexpr int kBatch = 16;
+constexpr int kPreviewBatch = 16;
 constexpr int kCaptions = 48;
 
 }  // namespace
@@ -40,7 +41,7 @@ std::string Preview::draw(const StageConfig& stage, const Network& network, at::
   for (size_t i = 0; i < config_.generate.images.size() && !is_still; ++i)
     prompts[i].image = config_.generate.images[i];
   const std::vector<Frames> clips =
-      generator(stage, network, device).generate(prompts, stage.shape, kBatch);
+      generator(stage, network, device).generate(prompts, stage.shape, kPreviewBatch);
   if (world_.rank() != 0) return "";
   return write_clips(folder, prompts, clips, config_.generate.fps).contact_sheet;
 }
@@ -59,7 +60,7 @@ Accuracy Preview::evaluate(const StageConfig& stage, const Network& network, at:
   }
   Accuracy accuracy;
   const std::vector<Frames> clips =
-      generator(stage, network, device).generate(prompts, stage.shape, kBatch);
+      generator(stage, network, device).generate(prompts, stage.shape, kPreviewBatch);
   forwards_made();
   if (group.rank() == 0) {  // all of them hold the same clips
     for (size_t i = 0; i < clips.size(); ++i) accuracy += judge(items[i], clips[i]);
