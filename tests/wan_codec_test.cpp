@@ -14,6 +14,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "counting_allocator.h"
 #include "random_wan_vae.h"
 #include "support.h"
 
@@ -126,6 +127,46 @@ TEST_P(WanCodecTest, TheFirstFramesDoNotSeeTheLaterOnes) {
     std::copy_n(clip.rgb.begin(), begin.rgb.size(), begin.rgb.begin());
     const at::Tensor found = codec.encode(begin);
     EXPECT_LE(relative_difference(found, all.narrow(1, 0, (count - 1) / 4 + 1)), kSameSums);
+  }
+}
+
+TEST_P(WanCodecTest, EachHalfIsInMemoryFromItsFirstUse) {
+  int64_t encoder = 0, decoder = 0;
+  for (const WanVaeParameter& parameter : wan_vae_parameters(config_)) {
+    const bool decodes =
+        parameter.name.starts_with("decoder") || parameter.name.starts_with("post");
+    (decodes ? decoder : encoder) += 4 * c10::multiply_integers(parameter.shape);
+  }
+  const int edge = config_.spatial();
+  const Counting counting;
+  const int64_t before = CountingAllocator::held;
+  const auto held = [&] { return CountingAllocator::held - before; };
+  const WanCodec codec(settings());
+  const int64_t beside = held();  // statistics of latents
+  EXPECT_LE(beside, 4096);
+  codec.encode(random_frames(1, edge, edge));
+  EXPECT_EQ(held(), beside + encoder);
+  codec.decode(at::zeros({16, 1, 1, 1}));
+  EXPECT_EQ(held(), beside + encoder + decoder);
+}
+
+TEST_P(WanCodecTest, WeightsOverwrittenMeanwhileAreRefused) {
+  const WanCodec codec(settings());
+  const int edge = config_.spatial();
+  const at::Tensor posterior = codec.encode(random_frames(1, edge, edge));
+  const fs::path file = folder_ + "/diffusion_pytorch_model.safetensors";
+  const auto bytes = static_cast<std::streamoff>(fs::file_size(file));
+  std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+  const float other = 0.5F;
+  for (std::streamoff place = bytes / 2 / 4 * 4 + bytes % 4; place < bytes; place += 4096)
+    stream.seekp(place).write(reinterpret_cast<const char*>(&other), 4);
+  stream.close();
+  EXPECT_EQ(codec.encode(random_frames(1, edge, edge)).sizes(), posterior.sizes());  // has it
+  try {
+    codec.decode(at::zeros({16, 1, 1, 1}));
+    ADD_FAILURE() << "nothing was refused";
+  } catch (const DataError& error) {
+    EXPECT_NE(std::string(error.what()).find("have changed on disk"), std::string::npos);
   }
 }
 

@@ -2,6 +2,8 @@
 #include "embed/wan_codec.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -13,7 +15,7 @@
 namespace pendulum {
 namespace {
 
-constexpr int kVersion = 1;  // raise it with every change of a posterior's values
+constexpr int kWanVersion = 1;  // raise it with every change of a posterior's values
 // A GPU wants more work at a time than a core's cache holds.
 constexpr int64_t kPixelsOnGpu = 1 << 19;
 
@@ -34,7 +36,8 @@ WanVaeOptions options_of(const CodecConfig& config, const WanVaeConfig& vae) {
   WanVaeOptions options;
   options.tile = config.tile;
   if (config.device == "cpu" || !at::hasCUDA()) return options;
-  options.device = at::Device(at::kCUDA, 0);
+  // The one that the process has made its own; workers' threads begin with the first.
+  options.device = c10::impl::VirtualGuardImpl(at::kCUDA).getDevice();
   options.dtype = config.precision == "bf16" ? at::kBFloat16 : at::kFloat;
   options.pixels_at_once = kPixelsOnGpu;
   return options;
@@ -155,8 +158,8 @@ nlohmann::json WanCodec::describe() const {
           {"channels", channels()},
           {"latents_mean", vae_config_.latents_mean},
           {"latents_std", vae_config_.latents_std},
-          {"key",
-           text("wan/", sha256(vae_.content() + statistics.dump()).substr(0, 32), "/v", kVersion)}};
+          {"key", text("wan/", sha256(vae_.content() + statistics.dump()).substr(0, 32), "/v",
+                       kWanVersion)}};
 }
 
 void WanCodec::write_weights(const std::string& folder) const {

@@ -2,6 +2,7 @@
 #include "embed/wan_vae.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <span>
@@ -11,8 +12,6 @@
 
 namespace pendulum {
 namespace {
-
-constexpr auto kFramesLast = at::MemoryFormat::ChannelsLast;
 
 // Pixels of an input frame on which a feature depends, beyond those that it stands for, in one
 // direction: a convolution of 3 x 3 reaches one pixel of its level, a residual block has two. A
@@ -85,22 +84,52 @@ at::Tensor laid_out(const at::Tensor& weight) {
   return weight.dim() == 4 && weight.size(3) > 1 ? weight.contiguous(kFramesLast) : weight;
 }
 
+std::string hash_of(const at::Tensor& values) {
+  return sha256(std::span(static_cast<const uint8_t*>(values.const_data_ptr()),
+                          static_cast<size_t>(values.nbytes())));
+}
+
 }  // namespace
 
-WanVae::WanVae(const WanVaeWeights& weights, const WanVaeOptions& options)
-    : config_(weights.config()), options_(options) {
-  const at::NoGradGuard no_grad;
+WanVae::WanVae(WanVaeWeights weights, const WanVaeOptions& options)
+    : weights_(std::move(weights)), config_(weights_.config()), options_(options) {
   std::string hashes;
-  parts_ = build_wan_vae(config_, [&](const WanVaeParameter& parameter) {
-    const at::Tensor values = weights.load(parameter).to(at::kFloat);
+  for (const WanVaeParameter& parameter : weights_.parameters()) {
+    const at::Tensor values = weights_.load(parameter).to(at::kFloat);
     if (!at::isfinite(values).all().item<bool>())
       throw DataError(text(parameter.name, ": the codec's weights are not all finite"));
-    hashes += parameter.name;
-    hashes += sha256(std::span(static_cast<const uint8_t*>(values.const_data_ptr()),
-                               static_cast<size_t>(values.nbytes())));
-    return laid_out(values).to(options_.device, options_.dtype);
-  });
+    hashes += parameter.name + (hashes_[parameter.name] = hash_of(values));
+  }
   content_ = sha256(hashes);
+}
+
+at::Tensor WanVae::load(const WanVaeParameter& parameter) const {
+  const at::Tensor values = weights_.load(parameter).to(at::kFloat);
+  if (hash_of(values) != hashes_.at(parameter.name)) {
+    throw DataError(text(parameter.name, ": the codec's weights have changed on disk since the ",
+                         "program read them; latents of both must not be mixed"));
+  }
+  return laid_out(values).to(options_.device, options_.dtype);
+}
+
+const WanVaeEncoder& WanVae::encoder() const {
+  const std::lock_guard lock(loading_);
+  if (!encoder_) {
+    const at::NoGradGuard no_grad;
+    encoder_ =
+        build_wan_encoder(config_, [this](const auto& parameter) { return load(parameter); });
+  }
+  return *encoder_;
+}
+
+const WanVaeDecoder& WanVae::decoder() const {
+  const std::lock_guard lock(loading_);
+  if (!decoder_) {
+    const at::NoGradGuard no_grad;
+    decoder_ =
+        build_wan_decoder(config_, [this](const auto& parameter) { return load(parameter); });
+  }
+  return *decoder_;
 }
 
 std::vector<FrameRegion> WanVae::regions(int64_t height, int64_t width) const {
@@ -140,13 +169,13 @@ void WanVae::encode_region(const Shape& shape, const PixelSource& pixels, const 
   const FrameRegion cells = shrunk(region, factor), outer_cells = shrunk(outer, factor);
   const int64_t area = outer.height * outer.width / (config_.patch * config_.patch);
   const int64_t step = std::max<int64_t>(1, options_.pixels_at_once / area);
-  StreamMemory memory(parts_.places);
+  StreamMemory memory(encoder().places);
   for (int64_t frame = 0; frame < shape.frames; frame += step) {
     const int64_t count = std::min<int64_t>(step, shape.frames - frame);
     at::Tensor given = patchify(pixels(frame, count, outer), config_.patch)
                            .to(options_.device, options_.dtype)
                            .contiguous(kFramesLast);
-    flow(parts_.encoder, std::move(given), memory,
+    flow(encoder().start, std::move(given), memory,
          [&](const at::Tensor& found) { features(part(found, outer_cells, cells)); });
   }
 }
@@ -159,19 +188,19 @@ at::Tensor WanVae::encode(const Shape& shape, const PixelSource& pixels) const {
         "a shape that the codec divides: ", shape.name());
   const int64_t frames = (shape.frames - 1) / temporal + 1, height = shape.height / factor,
                 width = shape.width / factor;
+  const WanVaeEncoder& half = encoder();
   at::Tensor posterior = at::empty({2 * config_.z_dim, frames, height, width}, at::kFloat);
   int64_t done = 0;
-  StreamMemory memory(parts_.places);
+  StreamMemory memory(half.places);
   const Emit finish = [&](const at::Tensor& last) {
-    const at::Tensor moments = multiply(last, parts_.posterior_weight, parts_.posterior_bias);
+    const at::Tensor moments = multiply(last, half.weight, half.bias);
     posterior.narrow(1, done, moments.size(0)).copy_(moments.transpose(0, 1));
     done += moments.size(0);
   };
   const std::vector<FrameRegion> parts = regions(shape.height, shape.width);
   if (parts.size() == 1) {
-    encode_region(shape, pixels, parts[0], [&](const at::Tensor& features) {
-      flow(parts_.encoder_end, features, memory, finish);
-    });
+    encode_region(shape, pixels, parts[0],
+                  [&](const at::Tensor& features) { flow(half.end, features, memory, finish); });
   } else {
     at::Tensor all;  // features of the whole clip, of latent size
     for (const FrameRegion& region : parts) {
@@ -188,7 +217,7 @@ at::Tensor WanVae::encode(const Shape& shape, const PixelSource& pixels) const {
         frame += features.size(0);
       });
     }
-    flow(parts_.encoder_end, std::move(all), memory, finish);
+    flow(half.end, std::move(all), memory, finish);
   }
   check(done == frames, "every latent frame was told: ", done, " of ", frames);
   return posterior;
@@ -201,7 +230,7 @@ void WanVae::decode_region(const at::Tensor& features, const FrameRegion& cells,
   const FrameRegion outer =
       widened(cells, decoder_reach(config_), features.size(2), features.size(3));
   const at::Tensor given = part(features, {0, 0, features.size(2), features.size(3)}, outer);
-  flow(parts_.decoder, given.contiguous(kFramesLast), memory, [&](const at::Tensor& found) {
+  flow(decoder().end, given.contiguous(kFramesLast), memory, [&](const at::Tensor& found) {
     const at::Tensor whole = unpatchify(found, config_.patch);
     pixels(part(whole, scaled(outer, factor), scaled(cells, factor)));
   });
@@ -212,11 +241,11 @@ void WanVae::decode(const at::Tensor& z, const PixelSink& pixels) const {
   check(z.dim() == 4 && z.size(0) == config_.z_dim && z.numel() > 0,
         "a latent of (channels, frames, height, width): ", z.sizes());
   const int64_t factor = config_.spatial();
+  const WanVaeDecoder& half = decoder();
   const at::Tensor frames = z.transpose(0, 1)
                                 .to(options_.device, options_.dtype)
                                 .contiguous(kFramesLast);  // (F, C, h, w)
-  const at::Tensor start =
-      multiply(frames, parts_.latent_weight, parts_.latent_bias).contiguous(kFramesLast);
+  const at::Tensor start = multiply(frames, half.weight, half.bias).contiguous(kFramesLast);
   const auto sink = [&](const FrameRegion& cells, int64_t& frame) {
     return [&pixels, &frame, region = scaled(cells, factor)](const at::Tensor& found) {
       pixels(frame, region, found.to(at::kCPU, at::kFloat));
@@ -225,22 +254,21 @@ void WanVae::decode(const at::Tensor& z, const PixelSink& pixels) const {
   };
   std::vector<FrameRegion> parts = regions(z.size(2) * factor, z.size(3) * factor);
   for (FrameRegion& region : parts) region = shrunk(region, factor);
-  StreamMemory memory(parts_.places);
+  StreamMemory memory(half.places);
   if (parts.size() == 1) {
-    StreamMemory after(parts_.places);
+    StreamMemory after(half.places);
     int64_t frame = 0;
-    flow(parts_.decoder_start, start, memory, [&](const at::Tensor& features) {
+    flow(half.start, start, memory, [&](const at::Tensor& features) {
       decode_region(features, parts[0], after, sink(parts[0], frame));
     });
     return;
   }
   std::vector<at::Tensor> all;
-  flow(parts_.decoder_start, start, memory,
-       [&](const at::Tensor& features) { all.push_back(features); });
+  flow(half.start, start, memory, [&](const at::Tensor& features) { all.push_back(features); });
   const at::Tensor features = at::cat(all);
   all.clear();
   for (const FrameRegion& cells : parts) {
-    StreamMemory after(parts_.places);
+    StreamMemory after(half.places);
     int64_t frame = 0;
     decode_region(features, cells, after, sink(cells, frame));
   }

@@ -4,6 +4,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,15 +37,18 @@ struct WanVaeOptions {
   int64_t tile = 0;
 };
 
-// Equal to diffusers' AutoencoderKLWan. Thread-safe: every call has its own memory.
+// Equal to diffusers' AutoencoderKLWan. Thread-safe: every call has its own memory. Each half is
+// brought into memory by its first use: a run that trains needs no decoder.
 class WanVae {
  public:
-  WanVae(const WanVaeWeights& weights, const WanVaeOptions& options);
+  // Reads all weights once, for content(), and keeps none. DataError where one is not finite.
+  WanVae(WanVaeWeights weights, const WanVaeOptions& options);
 
   // (2 z_dim, F, h, w) fp32 on the CPU: mean, then log-variance. `shape` is temporal k + 1 frames
   // with sides that are multiples of `spatial`.
   at::Tensor encode(const Shape& shape, const PixelSource& pixels) const;
   // z (z_dim, F, h, w), not normalised. Values may lie outside [-1, 1].
+  // Both: DataError where the weights on disk are no longer those that content() speaks of.
   void decode(const at::Tensor& z, const PixelSink& pixels) const;
 
   // A hash of the weights, whatever names and type they are stored under.
@@ -58,11 +64,18 @@ class WanVae {
   void decode_region(const at::Tensor& features, const FrameRegion& cells, StreamMemory& memory,
                      const Emit& pixels) const;
   std::vector<FrameRegion> regions(int64_t height, int64_t width) const;
+  at::Tensor load(const WanVaeParameter& parameter) const;
+  const WanVaeEncoder& encoder() const;
+  const WanVaeDecoder& decoder() const;
 
+  WanVaeWeights weights_;
   WanVaeConfig config_;
   WanVaeOptions options_;
-  WanVaeParts parts_;
+  std::map<std::string, std::string> hashes_;  // of each parameter, by its name
   std::string content_;
+  mutable std::mutex loading_;
+  mutable std::optional<WanVaeEncoder> encoder_;
+  mutable std::optional<WanVaeDecoder> decoder_;
 };
 
 }  // namespace pendulum

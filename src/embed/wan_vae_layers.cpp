@@ -11,7 +11,6 @@ namespace pendulum {
 namespace {
 
 constexpr int64_t kBefore = 2;  // frames before its own that a causal convolution sees
-constexpr auto kFramesLast = at::MemoryFormat::ChannelsLast;
 
 // (T, C, H, W) -> (T, H, W, C), contiguous, and back: the same memory.
 at::Tensor rows_of_channels(const at::Tensor& frames) { return frames.permute({0, 2, 3, 1}); }
@@ -58,7 +57,8 @@ at::Tensor CausalConv::room(const at::Tensor& frames, StreamMemory& memory) cons
 }
 
 at::Tensor CausalConv::convolve(const at::Tensor& joined, StreamMemory& memory) const {
-  memory[place] = joined.narrow(0, joined.size(0) - kBefore, kBefore).clone();
+  if (!memory[place].defined()) memory[place] = empty_frames(joined, kBefore);
+  memory[place].copy_(joined.narrow(0, joined.size(0) - kBefore, kBefore));
   const int64_t margin = weight.size(3) / 2;
   return frames_of_clip(at::conv3d(clip_of(joined), weight, bias, 1, {0, margin, margin}));
 }
@@ -69,11 +69,12 @@ at::Tensor CausalConv::push(const at::Tensor& frames, StreamMemory& memory) cons
   return convolve(joined, memory);
 }
 
-at::Tensor CausalConv::push(const at::Tensor& frames, const at::Tensor& gamma,
+at::Tensor CausalConv::push(at::Tensor frames, const at::Tensor& gamma,
                             StreamMemory& memory) const {
   const at::Tensor joined = room(frames, memory);
   rms_silu(rows_of_channels(joined.narrow(0, kBefore, frames.size(0))), rows_of_channels(frames),
            gamma);
+  frames.reset();  // perhaps the last to hold them, and a convolution wants the memory
   return convolve(joined, memory);
 }
 
@@ -86,8 +87,7 @@ at::Tensor LastConv::push(const at::Tensor& frames, StreamMemory& memory) const 
 }
 
 at::Tensor ResidualBlock::push(const at::Tensor& frames, StreamMemory& memory) const {
-  const at::Tensor inner = conv1.push(frames, norm1, memory);
-  at::Tensor out = conv2.push(inner, norm2, memory);
+  at::Tensor out = conv2.push(conv1.push(frames, norm1, memory), norm2, memory);
   if (!shortcut_weight.defined()) return out.add_(frames);
   const at::Tensor skipped = at::linear(rows_of_channels(frames), shortcut_weight, shortcut_bias);
   return out.add_(frames_of(skipped));

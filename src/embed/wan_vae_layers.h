@@ -12,6 +12,8 @@
 
 namespace pendulum {
 
+inline constexpr auto kFramesLast = at::MemoryFormat::ChannelsLast;
+
 // What the layers remember of one stream, by their places. Undefined: no frame has come yet.
 using StreamMemory = std::vector<at::Tensor>;
 
@@ -32,7 +34,7 @@ struct CausalConv {
 
   at::Tensor push(const at::Tensor& frames, StreamMemory& memory) const;
   // Of silu(norm(frames)).
-  at::Tensor push(const at::Tensor& frames, const at::Tensor& gamma, StreamMemory& memory) const;
+  at::Tensor push(at::Tensor frames, const at::Tensor& gamma, StreamMemory& memory) const;
 
  private:
   at::Tensor room(const at::Tensor& frames, StreamMemory& memory) const;

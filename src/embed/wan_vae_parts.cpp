@@ -23,19 +23,29 @@ Place both(const std::string& name) { return {name, name}; }
 
 class Builder {
  public:
-  Builder(const WanVaeConfig& config,
-          const std::function<at::Tensor(const WanVaeParameter&)>& weight)
+  Builder(const WanVaeConfig& config, const WanVaeWeightSource& weight)
       : config_(config), weight_(weight) {}
 
-  WanVaeParts build() {
-    encoder();
-    std::tie(parts_.posterior_weight, parts_.posterior_bias) =
+  WanVaeEncoder encoder() {
+    WanVaeEncoder parts;
+    const int dim = down(parts.start);
+    middle(parts.end, both("encoder"), dim);
+    last(parts.end, both("encoder"), dim, 2 * config_.z_dim);
+    std::tie(parts.weight, parts.bias) =
         product({"quant_conv", "conv1"}, 2 * config_.z_dim, 2 * config_.z_dim, 3);
-    std::tie(parts_.latent_weight, parts_.latent_bias) =
+    parts.places = places_;
+    return parts;
+  }
+  WanVaeDecoder decoder() {
+    WanVaeDecoder parts;
+    std::tie(parts.weight, parts.bias) =
         product({"post_quant_conv", "conv2"}, config_.z_dim, config_.z_dim, 3);
-    decoder();
-    parts_.places = places_;
-    return std::move(parts_);
+    const int dim = config_.decoder_base_dim * config_.dim_mult.back();
+    first(parts.start, both("decoder"), config_.z_dim, dim);
+    middle(parts.start, both("decoder"), dim);
+    up(parts.end, dim);
+    parts.places = places_;
+    return parts;
   }
 
  private:
@@ -119,10 +129,11 @@ class Builder {
     layers.push_back(std::move(layer));
   }
 
-  void encoder() {
+  // The levels of the encoder. Returns the channels of the last.
+  int down(FrameLayers& layers) {
     const Place at = both("encoder");
     int dim = config_.base_dim;
-    first(parts_.encoder, at, config_.channels(), dim);
+    first(layers, at, config_.channels(), dim);
     const int levels = static_cast<int>(config_.dim_mult.size());
     int flat = 0;  // Wan 2.1 numbers blocks and resamplings through
     for (int level = 0; level < levels; ++level) {
@@ -130,18 +141,16 @@ class Builder {
       const bool is_last = level == levels - 1;
       const bool in_time = !is_last && config_.temporal_downsample[level];
       if (config_.is_residual) {
-        parts_.encoder.push_back(residual_down(level, dim, out, !is_last, in_time));
+        layers.push_back(residual_down(level, dim, out, !is_last, in_time));
       } else {
         const Place inner = at / Place{"down_blocks", "downsamples"};
         for (int block = 0; block < config_.num_res_blocks; ++block, ++flat)
-          parts_.encoder.push_back(residual(inner / both(text(flat)), block == 0 ? dim : out, out));
-        if (!is_last)
-          parts_.encoder.push_back(downsample(inner / both(text(flat++)), out, in_time));
+          layers.push_back(residual(inner / both(text(flat)), block == 0 ? dim : out, out));
+        if (!is_last) layers.push_back(downsample(inner / both(text(flat++)), out, in_time));
       }
       dim = out;
     }
-    middle(parts_.encoder_end, at, dim);
-    last(parts_.encoder_end, at, dim, 2 * config_.z_dim);
+    return dim;
   }
   std::unique_ptr<FrameLayer> residual_down(int level, int in, int out, bool in_space,
                                             bool in_time) {
@@ -162,34 +171,31 @@ class Builder {
     return down;
   }
 
-  void decoder() {
-    const Place at = both("decoder");
+  // The levels of the decoder, from `dim` channels to pixels.
+  void up(FrameLayers& layers, int dim) {
     const int levels = static_cast<int>(config_.dim_mult.size());
-    int dim = config_.decoder_base_dim * config_.dim_mult.back();
-    first(parts_.decoder_start, at, config_.z_dim, dim);
-    middle(parts_.decoder_start, at, dim);
     int flat = 0;
     for (int level = 0; level < levels; ++level) {
       const int out = config_.decoder_base_dim * config_.dim_mult[levels - 1 - level];
       const bool is_last = level == levels - 1;
       const bool in_time = !is_last && config_.temporal_downsample[levels - 2 - level];
       if (config_.is_residual) {
-        parts_.decoder.push_back(residual_up(level, dim, out, !is_last, in_time));
+        layers.push_back(residual_up(level, dim, out, !is_last, in_time));
         dim = out;
         continue;
       }
       const std::string ours = text("decoder.up_blocks.", level);
       for (int block = 0; block <= config_.num_res_blocks; ++block, ++flat) {
         const Place inner{text(ours, ".resnets.", block), text("decoder.upsamples.", flat)};
-        parts_.decoder.push_back(residual(inner, block == 0 ? dim : out, out));
+        layers.push_back(residual(inner, block == 0 ? dim : out, out));
       }
       dim = out;
       if (is_last) continue;
       const Place inner{ours + ".upsamplers.0", text("decoder.upsamples.", flat++)};
-      parts_.decoder.push_back(upsample(inner, out, out / 2, in_time));
+      layers.push_back(upsample(inner, out, out / 2, in_time));
       dim = out / 2;
     }
-    last(parts_.decoder, at, dim, config_.channels());
+    last(layers, both("decoder"), dim, config_.channels());
   }
   std::unique_ptr<FrameLayer> residual_up(int level, int in, int out, bool in_space, bool in_time) {
     const Place at{text("decoder.up_blocks.", level), text("decoder.upsamples.", level)};
@@ -211,24 +217,28 @@ class Builder {
   }
 
   const WanVaeConfig& config_;
-  const std::function<at::Tensor(const WanVaeParameter&)>& weight_;
-  WanVaeParts parts_;
+  const WanVaeWeightSource& weight_;
   int places_ = 0;
 };
 
 }  // namespace
 
-WanVaeParts build_wan_vae(const WanVaeConfig& config,
-                          const std::function<at::Tensor(const WanVaeParameter&)>& weight) {
-  return Builder(config, weight).build();
+WanVaeEncoder build_wan_encoder(const WanVaeConfig& config, const WanVaeWeightSource& weight) {
+  return Builder(config, weight).encoder();
+}
+
+WanVaeDecoder build_wan_decoder(const WanVaeConfig& config, const WanVaeWeightSource& weight) {
+  return Builder(config, weight).decoder();
 }
 
 std::vector<WanVaeParameter> wan_vae_parameters(const WanVaeConfig& config) {
   std::vector<WanVaeParameter> parameters;
-  build_wan_vae(config, [&](const WanVaeParameter& parameter) {
+  const WanVaeWeightSource note = [&](const WanVaeParameter& parameter) {
     parameters.push_back(parameter);
     return at::Tensor();
-  });
+  };
+  build_wan_encoder(config, note);
+  build_wan_decoder(config, note);
   return parameters;
 }
 

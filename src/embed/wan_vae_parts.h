@@ -20,21 +20,27 @@ struct WanVaeParameter {
   std::vector<int64_t> shape;
 };
 
-struct WanVaeParts {
-  // Frames to features with pixels as large as a latent's, and on to the posterior. Between the two
-  // halves everything that reaches over the whole frame begins.
-  FrameLayers encoder, encoder_end;
-  FrameLayers decoder_start, decoder;
-  at::Tensor posterior_weight, posterior_bias;  // a product after the encoder
-  at::Tensor latent_weight, latent_bias;        // and one before the decoder
-  int places = 0;                               // of a stream's memory
+// Frames to features with pixels as large as a latent's, and on to the posterior: everything that
+// reaches over the whole frame lies in `end`.
+struct WanVaeEncoder {
+  FrameLayers start, end;
+  at::Tensor weight, bias;  // of the product behind them
+  int places = 0;           // of a stream's memory
 };
 
-// Asks `weight` for each parameter once, in a fixed order.
-WanVaeParts build_wan_vae(const WanVaeConfig& config,
-                          const std::function<at::Tensor(const WanVaeParameter&)>& weight);
+// The reverse: everything that reaches over the whole frame lies in `start`.
+struct WanVaeDecoder {
+  at::Tensor weight, bias;  // of the product in front
+  FrameLayers start, end;
+  int places = 0;
+};
 
-// All of them.
+// Asks for each parameter of a half once, in a fixed order.
+using WanVaeWeightSource = std::function<at::Tensor(const WanVaeParameter&)>;
+WanVaeEncoder build_wan_encoder(const WanVaeConfig& config, const WanVaeWeightSource& weight);
+WanVaeDecoder build_wan_decoder(const WanVaeConfig& config, const WanVaeWeightSource& weight);
+
+// All of them, the encoder's first.
 std::vector<WanVaeParameter> wan_vae_parameters(const WanVaeConfig& config);
 
 }  // namespace pendulum

@@ -5,10 +5,10 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <set>
 
 #include "core/error.h"
+#include "core/json_file.h"
 #include "core/publish.h"
 #include "safetensors/safetensors.h"
 
@@ -16,13 +16,6 @@ namespace pendulum {
 namespace {
 
 namespace fs = std::filesystem;
-
-nlohmann::json read_json(const fs::path& path) {
-  std::ifstream file(path);
-  nlohmann::json json = nlohmann::json::parse(file, nullptr, false);
-  if (json.is_discarded()) throw DataError(text(path.string(), ": this is no JSON"));
-  return json;
-}
 
 }  // namespace
 
@@ -34,7 +27,7 @@ WanVaeWeights WanVaeWeights::open(const std::string& path) {
   found.recognise_layout();
   const fs::path config = place / "config.json";
   found.config_ = fs::is_directory(place) && fs::exists(config)
-                      ? read_wan_vae_config(read_json(config), config.string())
+                      ? read_wan_vae_config(read_json(config.string()), config.string())
                       : found.config_from_shapes();
   found.parameters_ = wan_vae_parameters(found.config_);
   found.check_tensors();
