@@ -1,183 +1,13 @@
 // History, replay, trace and bill of materials over logs that are written here line by line, as the
 // trainer does.
-#include <gtest/gtest.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
-#include <functional>
-#include <set>
 
-#include <fmt/format.h>
-
-#include "core/error.h"
-#include "data/pack.h"
-#include "data/synth.h"
-#include "pendulum/walker.h"
 #include "provenance/bill_of_materials.h"
 #include "provenance/evidence.h"
-#include "provenance/history.h"
-#include "provenance/replay.h"
+#include "provenance_run.h"
 
 namespace pendulum {
 namespace {
-
-const Geometry kShapes{.layers = 1,
-                       .width = 16,
-                       .ffn_dim = 32,
-                       .text_length = 16,
-                       .text_dim = 384,
-                       .spatial = 4,
-                       .temporal = 4,
-                       .channels = 192};
-
-namespace fs = std::filesystem;
-using nlohmann::json;
-
-const FrozenRights kRights{*parse_date("2026-11-24"), {}};
-
-class ProvenanceTest : public testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    folder_ = testing::TempDir() + "provenance_" + std::to_string(getpid());
-    SynthOptions synth;
-    synth.stills = 40;
-    synth.clips = 40;
-    synth.out = folder_;
-    synthesize(synth);
-    for (const char* name : {"stills", "clips"}) {
-      PackOptions options;
-      options.input = folder_ + "/" + name + ".jsonl";
-      options.out = folder_ + "/" + name + ".pack";
-      pack(options);
-    }
-  }
-  static void TearDownTestSuite() { fs::remove_all(folder_); }
-
-  ProvenanceTest()
-      : config_(parse_config("version: 1\n"
-                             "rights: {allow: [CC0-1.0]}\n"
-                             "mesh: {slots: 4, dwell: 2}\n"
-                             "sources:\n"
-                             "  stills: {data: " +
-                             folder_ +
-                             "/stills.pack}\n"
-                             "  clips: {data: " +
-                             folder_ +
-                             "/clips.pack}\n"
-                             "stages:\n"
-                             "  - {name: a, steps: 6, sources: {stills: .5, clips: .5},"
-                             " shape: {frames: 5, size: 32x32}, batch: {stills: 2, clips: 1}}\n"
-                             "  - {name: b, steps: 4, sources: {clips: 1},"
-                             " shape: {frames: 9, size: 32x32}, batch: {clips: 1}}\n")),
-        sources_(open_sources(config_, kRights)),
-        plan_(make_plan(config_, catalogues(sources_, config_, kShapes), kShapes)),
-        path_(folder_ + "/" + testing::UnitTest::GetInstance()->current_test_info()->name() +
-              ".jsonl") {
-    fs::remove(path_);
-  }
-
-  // What one process of a run writes: from `finished` steps on, so many more; `withdrawn` ids are
-  // replaced, and so are `unreadable` ones.
-  struct Part {
-    int64_t finished = 0, steps = 0;
-    std::set<std::string> withdrawn = {}, unreadable = {};
-    std::function<void(json&)> change = {};  // of every line of a step
-  };
-
-  std::string id_of(const BucketPlan& bucket, int64_t entry) const {
-    return sources_[bucket.source].data.sample(bucket.entries[entry]).id;
-  }
-
-  json draw_json(const Draw& draw, const BucketPlan& bucket, const Part& part) const {
-    json ids = json::array(), replaced = json::array();
-    for (const PlannedSample& planned : draw.samples) {
-      int64_t k = 0;
-      const auto id = [&] { return id_of(bucket, attempted_entry(plan_, bucket, planned, k)); };
-      while (part.withdrawn.contains(id()) || part.unreadable.contains(id())) ++k;
-      if (k > 0) replaced.push_back({ids.size(), k});
-      ids.push_back(id());
-    }
-    json out{{"slot", draw.slot},
-             {"bucket", bucket.name},
-             {"first", draw.samples.front().ordinal},
-             {"ids", ids}};
-    if (!replaced.empty()) out["replaced"] = replaced;
-    return out;
-  }
-
-  // Returns the head after each part.
-  std::vector<std::string> write(const std::vector<Part>& parts) {
-    ConsumptionLog log(path_, "run");
-    std::vector<uint64_t> digests{0};
-    std::vector<std::string> heads;
-    for (const Part& part : parts) {
-      log.append({{"event", log.next_seq() == 1 ? "start" : "resume"},
-                  {"finished_steps", part.finished},
-                  {"plan_hash", plan_.hash()}});
-      std::map<std::string, std::vector<std::string>> withdrawn;
-      for (const OpenSource& source : sources_.open) {
-        for (int64_t i = 0; i < source.data.size(); ++i) {
-          if (part.withdrawn.contains(source.data.sample(i).id))
-            withdrawn[source.name].push_back(source.data.sample(i).id);
-        }
-      }
-      if (!withdrawn.empty())
-        log.append(
-            {{"event", "deny"}, {"finished_steps", part.finished}, {"withdrawn", withdrawn}});
-      digests.resize(part.finished + 1);
-      PlanWalker walker(plan_);
-      walker.seek(position_after(plan_, part.finished), digests.back());
-      for (int64_t i = 0; i < part.steps; ++i) {
-        const StepPlan step = walker.next();
-        json draws = json::array();
-        for (const Draw& draw : step.draws)
-          draws.push_back(draw_json(draw, plan_.segments[step.segment].buckets[draw.bucket], part));
-        json line{{"step", part.finished + i + 1},
-                  {"segment", step.segment},
-                  {"t", step.first_t},
-                  {"digest", fmt::format("{:016x}", step.digest)},
-                  {"draws", draws}};
-        if (part.change) part.change(line);
-        log.append(line);
-        digests.push_back(step.digest);
-      }
-      heads.push_back(log.head());
-    }
-    return heads;
-  }
-
-  // Ids of the log by step, later lines of a step replacing earlier ones; and all of them.
-  std::map<int64_t, std::vector<std::string>> ids_by_step() const {
-    std::map<int64_t, std::vector<std::string>> out;
-    std::ifstream file(path_);
-    for (std::string words; std::getline(file, words);) {
-      const json line = json::parse(words);
-      if (!line.contains("step")) continue;
-      out[line["step"]].clear();
-      for (const json& draw : line["draws"])
-        for (const json& id : draw["ids"]) out[line["step"]].push_back(id);
-    }
-    return out;
-  }
-
-  std::string fault(const std::string& item = "none") const {
-    try {
-      replay(plan_, sources_, path_, item);
-      return "";
-    } catch (const DataError& error) {
-      return error.what();
-    }
-  }
-
-  static std::string folder_;
-  const Config config_;
-  const Sources sources_;
-  const Plan plan_;
-  const std::string path_;
-};
-std::string ProvenanceTest::folder_;
 
 TEST_F(ProvenanceTest, AWholeRunIsReplayedAndEverySampleCountedAsTheLogHasIt) {
   write({{0, 10}});
@@ -189,13 +19,12 @@ TEST_F(ProvenanceTest, AWholeRunIsReplayedAndEverySampleCountedAsTheLogHasIt) {
   for (const OpenSource& source : sources_.open) {
     for (int64_t i = 0; i < source.data.size(); ++i) {
       const Sample& sample = source.data.sample(i);
-      const ReplayReport report = replay(plan_, sources_, path_, sample.id);
+      const ReplayReport report = replayed(sample.id);
       EXPECT_EQ(report.consumed, uses[sample.id]) << sample.id;
       EXPECT_EQ(report.is_held_out,
                 std::count(source.validation.begin(), source.validation.end(), i));
       EXPECT_EQ(report.is_absent(), uses[sample.id] == 0);
-      EXPECT_EQ(replay(plan_, sources_, path_, "sha256:" + sample.sha256).consumed,
-                report.consumed);
+      EXPECT_EQ(replayed("sha256:" + sample.sha256).consumed, report.consumed);
       absent += report.is_absent();
       samples = report.samples;
     }
@@ -212,7 +41,7 @@ TEST_F(ProvenanceTest, WithdrawnAndUnreadableSamplesAreFollowedThroughTheirRepla
   ASSERT_NE(withdrawn, unreadable);
   fs::remove(path_);
   write({{0, 10, {withdrawn}, {unreadable}}});
-  const ReplayReport report = replay(plan_, sources_, path_, withdrawn);
+  const ReplayReport report = replayed(withdrawn);
   EXPECT_TRUE(report.is_absent());
   EXPECT_GE(report.planned, 1);
   EXPECT_GE(report.withdrawn, 1);
@@ -232,7 +61,7 @@ TEST_F(ProvenanceTest, StepsThatWereRolledBackAreToldApart) {
   ASSERT_NE(only_late, "");
   fs::remove(path_);
   const std::vector<std::string> heads = write({{0, 5}, {3, 7, {only_late}}});
-  const ReplayReport report = replay(plan_, sources_, path_, only_late);
+  const ReplayReport report = replayed(only_late);
   EXPECT_EQ(report.consumed, 0);
   EXPECT_GE(report.rolled_back, 1);
   EXPECT_FALSE(report.is_absent());

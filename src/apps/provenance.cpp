@@ -4,16 +4,13 @@
 
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
-#include "apps/embedding_parts.h"
+#include "apps/run_plan.h"
 #include "batch/sources.h"
 #include "core/error.h"
 #include "core/publish.h"
-#include "pendulum/plan.h"
 #include "provenance/bill_of_materials.h"
 #include "provenance/evidence.h"
 #include "provenance/replay.h"
@@ -145,24 +142,8 @@ void run_trace(const Options& options) {
   print(describe(trace_item(options.item, options.runs, roots), options.item));
 }
 
-// Made again from configuration and packs. Where the run was changed on its way that would give its
-// last plan alone: then what its manifest says, whose samples must be the packs'.
-Plan plan_of(const std::string& run, const Config& config, const Sources& sources) {
-  const nlohmann::json manifest =
-      nlohmann::json::parse(std::ifstream(run + "/plan.json"), nullptr, false);
-  if (manifest.is_discarded()) throw DataError(text(run, "/plan.json: cannot be read"));
-  Plan saved = plan_from_manifest(manifest);
-  if (!saved.changes.empty()) return saved;
-  const Geometry shapes = geometry(config, EmbeddingParts(config));
-  return make_plan(config, catalogues(sources, config, shapes), shapes, saved.options);
-}
-
 void run_prove(const Options& options, int& exit_code) {
-  const Config config = config_of(options.target);
-  const FrozenRights rights = rights_of(options.target);
-  const Sources sources = open_sources(config, rights);
-  const Plan plan = plan_of(options.target, config, sources);
-  const ReplayReport report = replay(plan, sources, log_of(options.target), options.item);
+  const ReplayReport report = replay(options.target, options.item, PlansAgain(options.target));
   // Lines cut off at the end leave a good chain: checkpoints know better.
   const ConsumptionHistory history = read_history(log_of(options.target));
   for (const Evidence& evidence : checkpoints_of(options.target)) line_of(evidence, history);
@@ -214,7 +195,7 @@ void add_provenance(CLI::App& data, int& exit_code) {
   }
   {
     const auto [app, options] = command(
-        "prove", "replay a run's plan beside its log; exit code 3 where the sample was consumed");
+        "prove", "replay a run's plans beside its log; exit code 3 where the sample was consumed");
     app->add_option("--absent", options->item, "a sample's id, or sha256: and its hash")
         ->required();
     app->add_option("RUN", options->target, "a run's folder")->required();

@@ -8,31 +8,34 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/hash.h"
 #include "pendulum/plan.h"
 #include "pendulum/walker.h"
-#include "rights/consumption_log.h"
+#include "provenance/history.h"
+#include "provenance/replay.h"
 
 namespace pendulum {
 namespace {
 
 using nlohmann::json;
 
-struct LoggedStep {
+struct StepLine {
   int64_t line = 0;
   json content;
 };
 
-// The steps that count: what a resume rolled back is left out.
-std::vector<LoggedStep> read_steps(const std::string& path) {
+// The steps that count: what a resume rolled back is left out. plan_hash: at the last start.
+std::vector<StepLine> read_steps(const std::string& path, std::string* plan_hash) {
   const ChainReport chain = verify_chain(path);
   if (chain.bad_line > 0) throw DataError(text(path, ":", chain.bad_line, ": ", chain.reason));
-  std::vector<LoggedStep> steps;
+  std::vector<StepLine> steps;
   std::ifstream file(path);
   std::string words;
   for (int64_t line = 1; line <= chain.lines && std::getline(file, words); ++line) {
     json content = json::parse(words);
     if (content.contains("event")) {
       steps.resize(std::min<size_t>(steps.size(), content.value("finished_steps", size_t{0})));
+      *plan_hash = content.value("plan_hash", *plan_hash);
     } else if (content.contains("draws")) {
       steps.push_back({line, std::move(content)});
     }
@@ -59,15 +62,13 @@ json in_words(const Plan& plan, const StepPlan& step, int64_t number) {
 }  // namespace
 
 std::string replay_run(const std::string& run_folder) {
-  std::ifstream file(run_folder + "/plan.json");
-  if (!file) throw DataError(text(run_folder, "/plan.json: cannot be opened"));
-  const json manifest = json::parse(file, nullptr, false);
-  if (manifest.is_discarded()) throw DataError(text(run_folder, "/plan.json: is not JSON"));
+  const json manifest = read_plan(run_folder);
   const Plan plan = plan_from_manifest(manifest);
-  const std::string path = run_folder + "/consumption.jsonl";
-  const std::vector<LoggedStep> steps = read_steps(path);
+  const std::string path = run_folder + "/" + kConsumptionFile;
+  std::string plan_hash;
+  const std::vector<StepLine> steps = read_steps(path, &plan_hash);
   PlanWalker walker(plan);
-  for (const LoggedStep& logged : steps) {
+  for (const StepLine& logged : steps) {
     const std::string where = text(path, ":", logged.line);
     if (walker.done()) throw DataError(text(where, ": the manifest has no such step"));
     const auto number = static_cast<int64_t>(&logged - steps.data()) + 1;
@@ -84,6 +85,11 @@ std::string replay_run(const std::string& run_folder) {
           text(where, ": step ", number, ": ", key, " is not what the manifest gives; expected ",
                value.dump().substr(0, 200), ", found ", found.at(key).dump().substr(0, 200)));
     }
+  }
+  const std::string kept = sha256(manifest.dump());
+  if (!steps.empty() && kept != plan_hash) {
+    throw DataError(text(run_folder, "/", kPlanFile, ": is not the plan that the log's last start ",
+                         "names: its hash is ", kept, ", the log says ", plan_hash));
   }
   std::string out = fmt::format(
       "{}: {} steps logged, {} segments in the manifest; every draw and digest is the manifest's, "

@@ -5,7 +5,7 @@
 namespace pendulum {
 
 // Looks at plan.json and consumption.jsonl of the run's folder and says what agrees. DataError
-// names the line of the log at which the two part.
+// names the line of the log at which the two part, or says that the log names another plan.
 std::string replay_run(const std::string& run_folder);
 
 }  // namespace pendulum

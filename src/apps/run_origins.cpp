@@ -26,6 +26,7 @@ nlohmann::json log_details(const Config& config, const RunFolder& folder,
   for (const Origin& origin : origins) list.push_back(to_json(origin));
   nlohmann::json details{{"as_of", print(folder.rights().as_of)},
                          {"rights_sha256", sha256(print(folder.rights()))},
+                         {"config", print_config(config)},
                          {"origins", list}};
   // Weights that a run of this program has trained: their log goes on in this one.
   namespace fs = std::filesystem;

@@ -14,7 +14,8 @@ namespace pendulum {
 std::vector<Origin> run_origins(const Config& config, const RunFolder& folder,
                                 const Communicator& world);
 
-// What the consumption log says at every start beside the plan: under which rights, on what.
+// What the consumption log says at every start beside the plan: from which configuration it was
+// made, under which rights, on what.
 nlohmann::json log_details(const Config& config, const RunFolder& folder,
                            const std::vector<Origin>& origins);
 

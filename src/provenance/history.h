@@ -12,7 +12,8 @@
 namespace pendulum {
 
 inline constexpr const char* kConsumptionFile = "consumption.jsonl";  // in a run's folder
-inline constexpr int64_t kStands = INT64_MAX;                         // never rolled back
+inline constexpr const char* kHashPrefix = "sha256:";  // of an item named by its bytes, not its id
+inline constexpr int64_t kStands = INT64_MAX;          // never rolled back
 
 // One optimiser step of the log. It shaped the weights that are saved at line `at` if
 // seq <= at < rolled_back_at.

@@ -3,10 +3,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -18,26 +22,24 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kHashPrefix = "sha256:";
-
 bool is_item(const Sample& sample, const std::string& item) {
   return item.starts_with(kHashPrefix) ? kHashPrefix + sample.sha256 == item : sample.id == item;
 }
 
+// Where plan.json is not `made`, in words; empty where it is, or goes on from it at a later change.
+std::string changed_in(const json& kept, const json& made, int64_t finished_steps) {
+  for (const json& change : kept.at("changes")) {
+    const int64_t next = change.at("finished_steps");
+    if (next > finished_steps) return breaks(made, kept, next);
+  }
+  return differs(made, kept);
+}
+
 class Replay {
  public:
-  Replay(const Plan& plan, const Sources& sources, const std::string& item)
-      : plan_(plan), sources_(sources), walker_(plan) {
-    for (const OpenSource& source : sources.open) {
-      for (int64_t i = 0; i < source.data.size(); ++i) {
-        if (is_item(source.data.sample(i), item)) items_[source.name].insert(i);
-      }
-      for (const int64_t i : source.validation)
-        report_.is_held_out |= items_[source.name].contains(i);
-      report_.is_in_data |= !items_[source.name].empty();
-    }
-    report_.is_refused = report_.is_in_data && !is_usable();
-  }
+  // kept: what plan.json holds.
+  Replay(const std::string& item, const PlanAgain& plan_again, const json& kept)
+      : item_(item), plan_again_(plan_again), kept_(kept) {}
 
   void take(const json& line) {
     ++report_.lines;
@@ -49,11 +51,18 @@ class Replay {
   }
 
   ReplayReport finish() && {
+    require(part_ != nullptr, "no start is logged, so there is no plan to hold it against");
+    const std::string difference = differs(part_->plan.manifest(), kept_);
+    require(difference.empty(), std::string(kNotGiven) + difference);
+    report_.is_refused = report_.is_in_data && !is_usable_;
     for (const auto& [step, count] : uses_) report_.consumed += count;
     return report_;
   }
 
  private:
+  static constexpr const char* kNotGiven =
+      "plan.json is not the plan that configuration and packs give: ";
+
   // A line that the plan does not explain; the caller adds path and number.
   static void require(bool holds, const std::string& reason) {
     if (!holds) throw DataError(reason);
@@ -64,25 +73,57 @@ class Replay {
                                     json(expected).dump()));
   }
 
-  bool is_usable() const {
-    for (const OpenSource& source : sources_.open) {
-      const auto& wanted = items_.at(source.name);
-      for (const auto* list : {&source.training, &source.validation})
-        for (const int64_t i : *list)
-          if (wanted.contains(i)) return true;
+  // Looks for the item in the data as this part of the run had it.
+  void look_for_item() {
+    items_.clear();
+    for (const OpenSource& source : part_->sources->open) {
+      auto& wanted = items_[source.name];
+      for (int64_t i = 0; i < source.data.size(); ++i) {
+        if (is_item(source.data.sample(i), item_)) wanted.insert(i);
+      }
+      report_.is_in_data |= !wanted.empty();
+      const auto holds = [&](const std::vector<int64_t>& list) {
+        return std::any_of(list.begin(), list.end(), [&](int64_t i) { return wanted.contains(i); });
+      };
+      const bool is_held_out = holds(source.validation);
+      report_.is_held_out |= is_held_out;
+      is_usable_ |= is_held_out || holds(source.training);
     }
-    return false;
+  }
+
+  // A run that goes on with the plan of its checkpoint needs no other one.
+  std::shared_ptr<const RunPart> part_at(const json& line, int64_t finished) {
+    const std::shared_ptr<const RunPart>& before = parts_[finished];
+    const auto hash = line.at("plan_hash").get<std::string>();
+    if (before && before->plan.hash() == hash) return before;
+    auto part =
+        std::make_shared<RunPart>(plan_again_(line, finished > 0 ? &before->plan : nullptr));
+    ++report_.plans;
+    if (part->plan.hash() == hash) return part;
+    std::string why = text("its plan_hash is ", hash, ", that of the plan made again from ",
+                           "configuration and packs is ", part->plan.hash());
+    if (!line.contains("config"))
+      why += "; with which configuration the run was planned here the log does not say";
+    const std::string difference = changed_in(kept_, part->plan.manifest(), finished);
+    if (!difference.empty()) why += text("; ", kNotGiven, difference);
+    throw DataError(why);
   }
 
   void begin(const json& line) {
     const int64_t finished = line.at("finished_steps");
-    // A run that was changed on its way began with another manifest.
-    if (plan_.changes.empty())
-      require_equal("plan_hash", line.at("plan_hash").get<std::string>(), plan_.hash());
-    require(finished <= static_cast<int64_t>(digests_.size()) - 1,
+    require(finished >= 0 && finished < static_cast<int64_t>(digests_.size()),
             text("it goes on from step ", finished, ", the log has ", digests_.size() - 1));
+    const std::shared_ptr<const RunPart> last = std::exchange(part_, part_at(line, finished));
+    if (!last || last->sources != part_->sources) look_for_item();
+    json changes = json::array();
+    for (const PlanChange& change : part_->plan.changes)
+      if (change.finished_steps == finished) changes = change.what;
+    require_equal("list of changes", line.value("changes", json::array()), changes);
     digests_.resize(finished + 1);
-    walker_.seek(position_after(plan_, finished), digests_.back());
+    parts_.resize(finished + 1);
+    if (finished == 0) parts_[0] = part_;
+    walker_.emplace(part_->plan);
+    walker_->seek(position_after(part_->plan, finished), digests_.back());
     withdrawn_.clear();
     for (auto use = uses_.upper_bound(finished); use != uses_.end(); use = uses_.erase(use))
       report_.rolled_back += use->second;
@@ -99,8 +140,9 @@ class Replay {
   void step(const json& line) {
     const int64_t number = static_cast<int64_t>(digests_.size());
     require_equal("step", line.at("step").get<int64_t>(), number);
-    require(!walker_.done(), "the plan has no such step");
-    const StepPlan planned = walker_.next();
+    require(walker_.has_value(), "it comes before any start");
+    require(!walker_->done(), "the plan has no such step");
+    const StepPlan planned = walker_->next();
     require_equal("segment", line.at("segment").get<int>(), planned.segment);
     require_equal("t", line.at("t").get<int64_t>(), planned.first_t);
     require_equal("digest", line.at("digest").get<std::string>(),
@@ -108,8 +150,9 @@ class Replay {
     require_equal("number of draws", line.at("draws").size(), planned.draws.size());
     for (size_t i = 0; i < planned.draws.size(); ++i)
       draw(line["draws"][i], planned.draws[i],
-           plan_.segments[planned.segment].buckets[planned.draws[i].bucket], number);
+           part_->plan.segments[planned.segment].buckets[planned.draws[i].bucket], number);
     digests_.push_back(planned.digest);
+    parts_.push_back(part_);
     ++report_.steps;
   }
 
@@ -122,7 +165,7 @@ class Replay {
     std::map<int64_t, int64_t> attempts;
     for (const json& pair : found.value("replaced", json::array()))
       attempts[pair.at(0).get<int64_t>()] = pair.at(1).get<int64_t>();
-    const OpenSource& source = sources_[bucket.source];
+    const OpenSource& source = (*part_->sources)[bucket.source];
     for (size_t i = 0; i < planned.samples.size(); ++i) {
       const auto k = attempts.find(static_cast<int64_t>(i));
       sample(found["ids"][i].get<std::string>(), planned.samples[i],
@@ -133,13 +176,14 @@ class Replay {
   void sample(const std::string& id, const PlannedSample& planned, int64_t attempts,
               const BucketPlan& bucket, const OpenSource& source, int64_t step) {
     const auto tried = [&](int64_t k) {
-      return bucket.entries[attempted_entry(plan_, bucket, planned, k)];
+      return bucket.entries[attempted_entry(part_->plan, bucket, planned, k)];
     };
     const auto& wanted = items_.at(source.name);
     const auto& withdrawn = withdrawn_[source.name];
     for (int64_t k = 0; k < attempts; ++k) {
-      const bool is_withdrawn = bucket.is_withdrawn(attempted_entry(plan_, bucket, planned, k)) ||
-                                withdrawn.contains(source.data.sample(tried(k)).id);
+      const bool is_withdrawn =
+          bucket.is_withdrawn(attempted_entry(part_->plan, bucket, planned, k)) ||
+          withdrawn.contains(source.data.sample(tried(k)).id);
       ++(is_withdrawn ? report_.withdrawn : report_.unreadable);
     }
     const int64_t used = tried(attempts);
@@ -154,21 +198,41 @@ class Replay {
     report_.last_step = std::max(report_.last_step, step);
   }
 
-  const Plan& plan_;
-  const Sources& sources_;
-  PlanWalker walker_;
+  const std::string& item_;
+  const PlanAgain& plan_again_;
+  const json& kept_;
+  std::shared_ptr<const RunPart> part_;  // at this line; null: before the first start
+  std::optional<PlanWalker> walker_;     // of its plan
   std::map<std::string, std::unordered_set<int64_t>> items_;  // by source
   std::map<std::string, std::set<std::string>> withdrawn_;    // ids by source, at this line
   std::vector<uint64_t> digests_{0};                          // running, after so many steps
-  std::map<int64_t, int64_t> uses_;                           // by step; rolled-back ones leave
+  std::vector<std::shared_ptr<const RunPart>> parts_{
+      nullptr};                      // that made the last of so many steps
+  bool is_usable_ = false;           // the item, in some part
+  std::map<int64_t, int64_t> uses_;  // by step; rolled-back ones leave
   ReplayReport report_;
 };
 
 }  // namespace
 
-ReplayReport replay(const Plan& plan, const Sources& sources, const std::string& log,
-                    const std::string& item) {
-  Replay replay(plan, sources, item);
+json read_plan(const std::string& run) {
+  const std::string path = run + "/" + kPlanFile;
+  std::ifstream file(path);
+  if (!file) throw DataError(text(path, ": cannot be opened"));
+  json manifest = json::parse(file, nullptr, false);
+  if (manifest.is_discarded()) throw DataError(text(path, ": is not JSON"));
+  try {
+    plan_from_manifest(manifest);
+  } catch (const DataError& error) {
+    throw DataError(text(path, ": ", error.what()));
+  }
+  return manifest;
+}
+
+ReplayReport replay(const std::string& run, const std::string& item, const PlanAgain& plan_again) {
+  const std::string log = run + "/" + kConsumptionFile;
+  const json kept = read_plan(run);
+  Replay replay(item, plan_again, kept);
   int64_t number = 0;
   std::string fault;
   const auto take = [&](const json& line) {
@@ -185,14 +249,19 @@ ReplayReport replay(const Plan& plan, const Sources& sources, const std::string&
   const ChainReport chain = verify_chain(log, "", take);
   if (!fault.empty()) throw DataError(text(log, ", line ", number, ": ", fault));
   if (chain.bad_line > 0) throw DataError(text(log, ", line ", chain.bad_line, ": ", chain.reason));
-  return std::move(replay).finish();
+  try {
+    return std::move(replay).finish();
+  } catch (const DataError& error) {
+    throw DataError(text(run, ": ", error.what()));
+  }
 }
 
 std::string describe(const ReplayReport& report, const std::string& item) {
   std::string out = fmt::format(
       "replayed {} lines, {} steps, {} samples: each is the plan's, {} replaced for being "
-      "withdrawn and {} for being unreadable\n",
-      report.lines, report.steps, report.samples, report.withdrawn, report.unreadable);
+      "withdrawn and {} for being unreadable; {} plan{} made again from configuration and packs\n",
+      report.lines, report.steps, report.samples, report.withdrawn, report.unreadable, report.plans,
+      report.plans == 1 ? "" : "s");
   if (!report.is_in_data) out += fmt::format("{} is in none of the run's data sets\n", item);
   if (report.is_refused) out += fmt::format("{} was refused at the start: in no plan\n", item);
   if (report.is_held_out)

@@ -18,8 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kHashPrefix = "sha256:";
-
 // Samples by source; an id alone is meant in every source.
 struct Wanted {
   std::string id;                                    // empty where a hash is asked for

@@ -1,4 +1,5 @@
 """What may change during a run, and what it must not change: new weights, a new source, samples added or withdrawn."""
+import hashlib
 import json
 import shutil
 import sys
@@ -69,21 +70,67 @@ class Change(unittest.TestCase):
         self.program.train("--stage", "mid-res", *weights, name="w1")
         self.assertIn("10 steps logged", self.program.run("plan", "--replay", "runs/w1").stdout)
 
+    def prove(self, name, expect=0, item="no such id"):
+        done = self.program.run("data", "prove", "--absent", item, f"runs/{name}", expect=expect)
+        return done.stdout + done.stderr
+
+    def rewrite_log(self, name, change):
+        """The log with another content and a good chain, by someone who takes the trouble."""
+        lines, prev = self.program.consumption(name), "0" * 64
+        for line in lines:
+            change(line)
+        with open(self.program.dir / "runs" / name / "consumption.jsonl", "w") as log:
+            for line in lines:
+                line.pop("hash")
+                line["prev"] = prev
+                whole = json.dumps(line, separators=(",", ":"), ensure_ascii=False)
+                prev = hashlib.sha256(whole.encode()).hexdigest()
+                log.write(f'{whole[:-1]},"hash":"{prev}"}}\n')
+
+    def test_every_plan_of_a_changed_run_is_proven(self):
+        weights = ["--set", "stages.low-res.sources.clips=.2", "--set", "stages.low-res.sources.stills=.8"]
+        self.halved("proven", *weights)
+        self.assertIn("2 plans made again from configuration and packs", self.prove("proven"))
+        victim = min(self.ids("proven", 7))
+        self.assertRegex(self.prove("proven", expect=3, item=victim), f"{victim} was consumed")
+        runs = self.program.dir / "runs"
+        shutil.copytree(runs / "proven", runs / "rewritten")
+        shutil.rmtree(runs / "rewritten/checkpoints")  # they would know that the log is another
+        plan = self.plan("rewritten")
+        [clips] = [b for b in plan["segments"][2]["buckets"] if b["source"] == "clips"]
+        clips["weight"] = .75
+        (runs / "rewritten/plan.json").write_text(json.dumps(plan))
+        named = rf"segment 3 \(low-res\), bucket {clips['name']}: weight was 0.2, is now 0.75"
+        self.assertRegex(self.prove("rewritten", expect=1), named)
+        done = self.program.run("plan", "--replay", "runs/rewritten", expect=1)
+        self.assertIn("is not the plan that the log's last start names", done.stderr)
+        self.rewrite_log("rewritten", lambda line: line.update(plan_hash="ab" * 32) if "changes" in line else None)
+        self.assertRegex(self.prove("rewritten", expect=1), rf"line \d+: its plan_hash is (ab)+, .*{named}")
+
     def test_added_samples_join_at_the_next_epoch(self):
-        both = f"[{self.program.dir}/data/clips.pack, {self.program.dir}/more/clips.pack]"
+        shutil.copytree(self.program.dir / "more", self.program.dir / "extra")
+        both = f"[{self.program.dir}/data/clips.pack, {self.program.dir}/extra/clips.pack]"
         done = self.halved("added", "--set", f"sources.clips.data={both}", "--set", "stages.low-res.steps=60")
         self.assertIn("samples added", done.stdout + done.stderr)
         self.assertTrue(any(i.startswith("more-") for i in self.ids("added", 7)))
         self.assertIn("every draw and digest", self.program.run("plan", "--replay", "runs/added").stdout)
-        swapped = f"[{self.program.dir}/more/clips.pack, {self.program.dir}/data/clips.pack]"
+        self.assertIn("2 plans made again", self.prove("added"))
+        swapped = f"[{self.program.dir}/extra/clips.pack, {self.program.dir}/data/clips.pack]"
         done = self.program.train("--set", f"sources.clips.data={swapped}", name="added", expect=2)
         self.assertIn("add new packed folders behind it", done.stderr)
+        # Packs that lie elsewhere now are found where config.yaml is made to say.
+        (self.program.dir / "extra").rename(self.program.dir / "moved")
+        self.assertIn("extra/clips.pack", self.prove("added", expect=1))
+        config = self.program.dir / "runs/added/config.yaml"
+        config.write_text(config.read_text().replace("/extra/", "/moved/"))
+        self.assertIn("2 plans made again", self.prove("added"))
 
     def test_a_new_source_joins(self):
         self.halved("source", "--set", f"sources.other.data={self.program.dir}/other/clips.pack", "--set",
                     "stages.low-res.sources.other=1", "--set", "stages.low-res.batch.other=2")
         self.assertTrue(any(i.startswith("other-") for i in self.ids("source", 7)))
         self.assertFalse(any(i.startswith("other-") for i in self.ids("source", 1) - self.ids("source", 7)))
+        self.assertIn("2 plans made again", self.prove("source"))
 
     def test_withdrawn_samples_are_never_drawn_again_and_nothing_else_moves(self):
         program = self.program
@@ -107,6 +154,7 @@ class Change(unittest.TestCase):
                              {s: d for s, d in self.draws("lent").items() if s <= 6})
             self.assertEqual(sum(r["replaced"] for r in program.metrics(name).values()), 0)
         self.assertEqual(self.draws("withdrawn1"), self.draws("withdrawn2"))
+        self.assertIn("2 plans made again", self.prove("withdrawn2"))
         # Every draw of an entry that is still there takes what it always would have taken.
         self.assertIn("every draw and digest", program.run("plan", "--replay", "runs/withdrawn2").stdout)
 
