@@ -12,6 +12,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "error_message.h"
 #include "plan_example.h"
 
 namespace pendulum {
@@ -96,12 +97,7 @@ class CalibrationFile : public testing::Test {
   }
   void TearDown() override { std::filesystem::remove(path_); }
   std::string refusal(const Geometry& g) const {
-    try {
-      load_calibration(path_, g);
-    } catch (const ConfigError& error) {
-      return error.what();
-    }
-    return "no ConfigError";
+    return message_of([&] { load_calibration(path_, g); });
   }
   Calibration example() const {
     Calibration out{.device = "a processor, 2 threads",

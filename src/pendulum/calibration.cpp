@@ -22,7 +22,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kFormat = 1;
+constexpr int kCalibrationFormat = 1;
 
 // matrix FLOPs, attention FLOPs, passes, calls, bytes.
 constexpr int kTerms = 5;
@@ -212,7 +212,7 @@ void save_calibration(const std::string& path, const Calibration& calibration) {
                       {"predicted", predicted_seconds(calibration.geometry, pass, calibration.cost,
                                                       calibration.number_bytes)}});
   }
-  publish_text(path, json{{"format", kFormat},
+  publish_text(path, json{{"format", kCalibrationFormat},
                           {"program", calibration.program},
                           {"device", calibration.device},
                           {"date", calibration.date},
@@ -232,9 +232,9 @@ Calibration load_calibration(const std::string& path, const Geometry& geometry) 
   }
   try {
     const json saved = json::parse(file);
-    if (saved.at("format") != kFormat) {
+    if (saved.at("format") != kCalibrationFormat) {
       throw ConfigError(text("mesh.calibration: ", path, " is of format ",
-                             saved.at("format").dump(), ", this program reads ", kFormat,
+                             saved.at("format").dump(), ", this program reads ", kCalibrationFormat,
                              "; measure again with `pendulum plan --calibrate`"));
     }
     const json here = geometry_json(geometry);

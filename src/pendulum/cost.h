@@ -58,6 +58,8 @@ struct Geometry {
   int swap_blocks = 0;                    // blocks whose frozen matrices wait in host memory
   // Trained numbers of tensors whose moments stay fp32 where the others have 8 bits.
   int64_t fp32_moments = 0;
+  // Trained numbers of matrices between hidden states, of which Muon keeps one moment.
+  int64_t hidden_matrices = 0;
 
   int latent_channels() const { return out_channels > 0 ? out_channels : channels; }
 };

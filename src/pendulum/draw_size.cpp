@@ -20,8 +20,7 @@ double free_memory(const Plan& plan) {
 }
 
 double cost_at(const Plan& plan, const Shape& shape, int width, int batch) {
-  return pass_cost(plan.geometry, shape, width, batch, plan.options.cost,
-                   plan.options.number_bytes);
+  return plan.pass_cost(shape, batch, width);
 }
 
 // A wider group has to bring so many more samples into a draw; below that, its exchange is not

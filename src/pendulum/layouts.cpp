@@ -24,7 +24,8 @@ SlotLoad slot_load(const Plan& plan, const BucketPlan& bucket, int width, const 
   const CostModel& cost = plan.options.cost;
   return {load.cost,
           static_cast<double>(samples) * traffic.bytes() * cost.per_byte +
-              load.passes * traffic.calls * cost.per_call,
+              load.passes * traffic.calls * cost.per_call +
+              load.passes * pass_cost(plan.traffic, cost),
           bucket.flops * static_cast<double>(block), block};
 }
 
@@ -40,8 +41,7 @@ void add_load(const Plan& plan, const BucketPlan& bucket, int width, int64_t sam
   if (load.passes == 0) {
     layout->fits = false;
     load = {1, static_cast<int>(samples),
-            static_cast<double>(samples) * pass_cost(plan.geometry, bucket.shape, width, 1,
-                                                     plan.options.cost, plan.options.number_bytes)};
+            static_cast<double>(samples) * plan.pass_cost(bucket.shape, 1, width)};
   }
   layout->memory = std::max(layout->memory, memory_of(plan, bucket.shape, width, load.batch));
   layout->loads.push_back(slot_load(plan, bucket, width, load, samples));
@@ -76,10 +76,7 @@ Layout equal_tokens(const Plan& plan, const SegmentPlan& segment) {
 // The costliest sample of one group takes as long as the others' batches.
 Layout equal_cost(const Plan& plan, const SegmentPlan& segment, int width, std::string name) {
   Layout out{std::move(name), Drawing::swing, {}, {}, 0, true};
-  const auto one = [&](const BucketPlan& bucket) {
-    return pass_cost(plan.geometry, bucket.shape, width, 1, plan.options.cost,
-                     plan.options.number_bytes);
-  };
+  const auto one = [&](const BucketPlan& bucket) { return plan.pass_cost(bucket.shape, 1, width); };
   double beat = plan.beat;
   for (const BucketPlan& bucket : segment.buckets)
     beat = std::max({beat, one(bucket), plan.beat > 0 ? 0 : bucket.cost});
@@ -253,10 +250,11 @@ Rerouted reroute(const Plan& plan, const SegmentPlan& segment, const std::vector
   for (size_t k = 0; k < bags.size(); ++k) {
     const auto members = static_cast<double>(bags[k].count * bags[k].width);
     processes += bags[k].count * bags[k].width;
-    // Samples of all shapes go in one pass, so calls are made once.
+    // Samples of all shapes go in one pass, so calls are made, and weights gathered, once.
     const double calls =
         model.per_call *
-        sample_traffic(plan.geometry, segment.buckets[0].shape, bags[k].width, bytes).calls;
+            sample_traffic(plan.geometry, segment.buckets[0].shape, bags[k].width, bytes).calls +
+        pass_cost(plan.traffic, model);
     exchange += calls * members;
     worked += (model.per_pass + calls) * members;
     for (int64_t i = 0; i < bags[k].count; ++i) ready[k].push({model.per_pass + calls, i});

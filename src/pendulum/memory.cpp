@@ -18,9 +18,10 @@ double stored_bytes(const std::string& precision) {
   return 1 + kFull / 64;
 }
 
-// Both moments of all trained numbers.
+// Both moments of all trained numbers, or the one that there is.
 double moments_bytes(const Geometry& g, const OptimizerMemory& optimizer) {
   const auto trained = static_cast<double>(trained_parameters(g));
+  if (optimizer.is_muon) return kFull * (2 * trained - static_cast<double>(g.hidden_matrices));
   if (!optimizer.has_8bit_moments) return 2 * kFull * trained;
   const double whole = std::min(trained, static_cast<double>(g.fp32_moments));
   return 2 * (kFull * whole + (1 + kFull / 256) * (trained - whole));

@@ -11,12 +11,13 @@ struct Dealing {
   int processes = 1;
 };
 
-// What the optimiser keeps of each trained number besides its gradient: two moments, and the
-// average.
+// What the optimiser keeps of each trained number besides its gradient: two moments or, of what
+// Muon updates, one; and the average.
 struct OptimizerMemory {
   bool has_average = false;
   bool average_on_host = false;
   bool has_8bit_moments = false;  // a byte, and an fp32 scale for 256 of them
+  bool is_muon = false;           // which updates the geometry's hidden_matrices
 };
 
 struct ProcessMemory {
@@ -28,8 +29,8 @@ struct ProcessMemory {
 };
 
 // What stays: weights, of which those that train and those outside of blocks' matrices are fp32;
-// of what trains, fp32 gradients, two moments and the average; those that the level deals divided
-// by the processes. With them what is there at a time: at level 2 two blocks' gradients; at level 3
+// of what trains, fp32 gradients, moments and the average; those that the level deals divided by
+// the processes. With them what is there at a time: at level 2 two blocks' gradients; at level 3
 // also two blocks' weights, and the weights before and behind the blocks. Of blocks whose frozen
 // matrices wait in host memory, two at a time.
 ProcessMemory state_memory(const Geometry& geometry, const OptimizerMemory& optimizer,

@@ -61,6 +61,11 @@ double Plan::epochs(const std::string& source) const {
   return sum;
 }
 
+double Plan::pass_cost(const Shape& shape, int batch, int width) const {
+  return pendulum::pass_cost(geometry, shape, width, batch, options.cost, options.number_bytes) +
+         pendulum::pass_cost(traffic, options.cost);
+}
+
 ProcessMemory Plan::memory(const Shape& shape, int batch, int width) const {
   return pass_memory(geometry, optimizer, dealing, shape, batch, width, options.number_bytes);
 }

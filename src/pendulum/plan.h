@@ -12,6 +12,7 @@
 #include "core/shape.h"
 #include "pendulum/buckets.h"
 #include "pendulum/cost.h"
+#include "pendulum/dealt_traffic.h"
 #include "pendulum/memory.h"
 #include "pendulum/segment.h"
 
@@ -126,6 +127,7 @@ struct Plan {
   double beat = 0;  // FLOPs per process and micro-step (cost.h); 0: batches are given
   OptimizerMemory optimizer{};
   Dealing dealing{};            // with ZeRO over the processes of a full slot, at least
+  DealtTraffic traffic{};       // of weights and gradients
   std::vector<Bucket> buckets;  // of all segments, cursors at 0
   std::vector<SegmentPlan> segments;
   std::vector<SourceCatalogue> sources;  // without `frames`
@@ -140,6 +142,9 @@ struct Plan {
   // run.
   double epochs(const std::string& source, int segment) const;
   double epochs(const std::string& source) const;
+  // Cost of a pass of `batch` samples on each of the `width` processes that share them, with what
+  // weights and gradients send in it.
+  double pass_cost(const Shape& shape, int batch, int width) const;
   // What each of `width` processes holds in a pass of `batch` samples.
   ProcessMemory memory(const Shape& shape, int batch, int width) const;
   // Processes that share a sample somewhere in the run, ascending.

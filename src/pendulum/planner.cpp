@@ -19,7 +19,7 @@
 namespace pendulum {
 namespace {
 
-RateUnit unit_of(const std::string& words) {
+RateUnit known_unit(const std::string& words) {
   if (words == "samples") return RateUnit::samples;
   if (words == "tokens") return RateUnit::tokens;
   if (words == "draws") return RateUnit::draws;
@@ -106,13 +106,15 @@ Plan Planner::plan() {
   plan_.seed = config_.run.seed;
   plan_.run_name = config_.run.name;
   plan_.slot = config_.mesh.slot;
-  plan_.unit = unit_of(config_.weights);
+  plan_.unit = known_unit(config_.weights);
   plan_.geometry = geometry_;
   plan_.options = options_;
   plan_.beat = beat_in_flops(config_.mesh.beat, options_);
   const OptimConfig& optim = config_.optim;
-  plan_.optimizer = {optim.ema > 0, optim.ema_memory == "host", optim.kind == "adamw8bit"};
+  plan_.optimizer = {optim.ema > 0, optim.ema_memory == "host", optim.kind == "adamw8bit",
+                     optim.kind == "muon"};
   if (config_.mesh.zero > 0) plan_.dealing = {config_.mesh.zero, config_.mesh.slot};
+  plan_.traffic = dealt_traffic(geometry_, config_.mesh);
   for (const SourceCatalogue& source : catalogues_) {
     check(std::is_sorted(source.samples.begin(), source.samples.end()),
           "sample numbers ascend: ", source.name);
@@ -215,8 +217,7 @@ void Planner::restore(SegmentPlan segment, int64_t steps) {
   }
   for (BucketPlan& bucket : segment.buckets) {
     bucket.flops = training_flops(geometry_, bucket.shape);
-    bucket.cost = bucket.passes * pass_cost(geometry_, bucket.shape, bucket.width, bucket.batch,
-                                            options_.cost, options_.number_bytes);
+    bucket.cost = bucket.passes * plan_.pass_cost(bucket.shape, bucket.batch, bucket.width);
   }
   segment.loss_denominator = 0;
   set_expectations(&segment);

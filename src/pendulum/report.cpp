@@ -161,10 +161,30 @@ ProcessMemory most_memory(const Plan& plan, const SegmentPlan& segment) {
   return most;
 }
 
-double draw_traffic(const Plan& plan, const BucketPlan& bucket) {
+double attention_bytes(const Plan& plan, const BucketPlan& bucket) {
   return static_cast<double>(bucket.passes) * bucket.batch *
          sample_traffic(plan.geometry, bucket.shape, bucket.width, plan.options.number_bytes)
              .bytes();
+}
+
+double draw_traffic(const Plan& plan, const BucketPlan& bucket) {
+  return attention_bytes(plan, bucket) + bucket.passes * plan.traffic.in_pass();
+}
+
+std::string traffic_words(const DealtTraffic& traffic) {
+  const auto bytes = [](double count) { return short_number(count, "B"); };
+  if (traffic.level < 2)
+    return fmt::format("every process sends {} of gradients and weights in a step",
+                       bytes(traffic.summed));
+  std::string out =
+      fmt::format("mesh.zero {}, over {} processes {}: every process sends ", traffic.level,
+                  traffic.processes, traffic.is_within_slot ? "of a slot" : "of all slots");
+  if (traffic.gathered > 0) out += bytes(traffic.gathered) + " of weights and ";
+  out += bytes(traffic.reduced) + " of gradients in a pass";
+  if (traffic.updated > 0) out += fmt::format(", {} of weights in a step", bytes(traffic.updated));
+  if (traffic.summed > 0)
+    out += fmt::format(", {} of gradients between slots in a step", bytes(traffic.summed));
+  return out;
 }
 
 std::string cost_words(const Plan& plan, double cost) {
@@ -260,11 +280,11 @@ std::string report_text(const PlanReport& report) {
                   plan.beat > 0 ? cost_words(plan, plan.beat) : "not set");
   out += fmt::format(
       "model: {} parameters, width {}, {} layers{}; {} of weights, gradients and optimiser per "
-      "process\n{}\n",
+      "process\n{}\n{}\n",
       exact_number(parameter_count(plan.geometry)), plan.geometry.width, plan.geometry.layers,
       plan.geometry.part ? "; " + parameter_words(plan.geometry) : "",
       short_number(state_bytes(plan.geometry, plan.optimizer, plan.dealing), "B"),
-      cost_model_words(plan.options));
+      cost_model_words(plan.options), traffic_words(plan.traffic));
   for (size_t i = 0; i < plan.segments.size(); ++i) out += segment_text(report, i);
   out += fmt::format("\nrun: {} steps, {}{}\n", plan.total_steps(),
                      short_number(plan.total_flops(), "FLOP"),

@@ -43,8 +43,12 @@ std::vector<ReportRow> memory_rows(const Plan& plan, const SegmentPlan& segment)
 // What a process holds in a pass of a bucket, and in that of a segment that needs most.
 ProcessMemory memory_of(const Plan& plan, const BucketPlan& bucket);
 ProcessMemory most_memory(const Plan& plan, const SegmentPlan& segment);
-// Bytes that a process sends in a draw of a bucket.
+// Bytes that a process sends in a draw of a bucket for the attention of shared samples, and with
+// what weights and gradients that are dealt send in its passes.
+double attention_bytes(const Plan& plan, const BucketPlan& bucket);
 double draw_traffic(const Plan& plan, const BucketPlan& bucket);
+// What weights and gradients send, in a sentence.
+std::string traffic_words(const DealtTraffic& traffic);
 
 // "1,418,996,800".
 std::string exact_number(int64_t value);

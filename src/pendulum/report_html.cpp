@@ -55,7 +55,7 @@ std::string colour_of(size_t bucket, size_t count) {
   return colour_of(bucket * 8 / (count - 1) > 9 ? 9 : bucket * 8 / (count - 1));
 }
 
-std::string table(const std::vector<ReportRow>& rows) {
+std::string html_table(const std::vector<ReportRow>& rows) {
   std::string out = "<div class=\"scroll\"><table>";
   for (size_t r = 0; r < rows.size(); ++r) {
     out += "<tr>";
@@ -239,8 +239,10 @@ std::string traffic_plot(const PlanReport& report, const SegmentPlan& segment) {
   std::vector<Bar> bars;
   for (size_t s = 0; s < segment.buckets.size(); ++s) {
     const double sent = draw_traffic(report.plan, segment.buckets[s]);
+    const double shared = attention_bytes(report.plan, segment.buckets[s]);
     bars.push_back({segment.buckets[s].name,
-                    {{sent, colour_of(s, segment.buckets.size()), ""}},
+                    {{shared, colour_of(s, segment.buckets.size()), ""},
+                     {sent - shared, kOther, "weights and gradients"}},
                     short_number(sent, "B")});
   }
   return bar_chart(bars, label_width(segment));
@@ -303,11 +305,12 @@ std::string stage_section(const PlanReport& report, size_t i) {
                 fmt::format("Largest difference between a bucket's draws so far and their "
                             "expectation: at most {:.1f} draws, {:.0f} with independent draws.",
                             simulation.drift, simulation.iid_drift));
-  out += figure("Traffic", traffic_plot(report, segment),
-                "Bytes that a process sends in a draw, for the attention of samples that several "
-                "share.");
-  out += "</div>" + table(bucket_rows(plan, segment, simulation)) +
-         table(memory_rows(plan, segment)) + table(layout_rows(plan, simulation));
+  out +=
+      figure("Traffic", traffic_plot(report, segment),
+             "Bytes that a process sends in a draw: coloured for the attention of samples that "
+             "several share, grey for weights and gradients that are dealt (mesh.zero 2 and 3).");
+  out += "</div>" + html_table(bucket_rows(plan, segment, simulation)) +
+         html_table(memory_rows(plan, segment)) + html_table(layout_rows(plan, simulation));
   for (const std::string& warning : segment.warnings)
     out += "<div class=\"warning\">" + escaped(warning) + "</div>";
   return out;
@@ -325,7 +328,7 @@ std::string source_rows(const Plan& plan) {
     row.push_back(fmt::format("{:.2f}", plan.epochs(source.name)));
     rows.push_back(row);
   }
-  return table(rows);
+  return html_table(rows);
 }
 
 }  // namespace
@@ -337,10 +340,10 @@ std::string report_html(const PlanReport& report) {
       "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
       "content=\"width=device-width, initial-scale=1\"><title>Plan of {0}</title><style>{1}</style>"
       "</head><body><main><h1>Plan of {0}</h1><p class=\"soft\">{2} slots of {3} processes, {4} "
-      "micro-steps per step, dwell {5}, beat {6}; plan {7}; {8}</p><div class=\"facts\">",
+      "micro-steps per step, dwell {5}, beat {6}; plan {7}; {8}; {9}</p><div class=\"facts\">",
       escaped(plan.run_name), kStyle, first.slots, plan.slot, first.accumulate, first.dwell,
       plan.beat > 0 ? cost_words(plan, plan.beat) : "not set", plan.hash().substr(0, 16),
-      escaped(cost_model_words(plan.options)));
+      escaped(cost_model_words(plan.options)), escaped(traffic_words(plan.traffic)));
   out += fact(short_number(static_cast<double>(parameter_count(plan.geometry)), ""), "parameters");
   if (plan.geometry.part) {
     const auto trained = static_cast<double>(trained_parameters(plan.geometry));

@@ -27,7 +27,8 @@ json bucket_json(const Plan& plan, const BucketPlan& bucket, double expected, do
           {"share_of_flops", bucket.share},
           {"epochs", bucket.epochs},
           {"memory_bytes", memory_of(plan, bucket).total()},
-          {"bytes_sent_per_draw", draw_traffic(plan, bucket)}};
+          {"bytes_sent_per_draw", draw_traffic(plan, bucket)},
+          {"bytes_sent_for_attention", attention_bytes(plan, bucket)}};
 }
 
 json memory_json(const ProcessMemory& memory) {
@@ -126,6 +127,14 @@ json report_json(const PlanReport& report) {
             {"per_call", cost.per_call},
             {"per_byte", cost.per_byte},
             {"per_network_byte", cost.per_network_byte}}},
+          {"traffic",
+           {{"zero", plan.traffic.level},
+            {"processes", plan.traffic.processes},
+            {"weights_per_pass", plan.traffic.gathered},
+            {"gradients_per_pass", plan.traffic.reduced},
+            {"calls_per_pass", plan.traffic.calls},
+            {"weights_per_step", plan.traffic.updated},
+            {"sums_per_step", plan.traffic.summed}}},
           {"steps", plan.total_steps()},
           {"flops", plan.total_flops()},
           {"seconds", report.seconds()},

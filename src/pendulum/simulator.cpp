@@ -110,9 +110,8 @@ LayoutResult run_layout(const Plan& plan, const SegmentPlan& segment, int ordina
     has.assign(has.size(), false);
   }
   const int64_t processes = int64_t{plan.slot} * segment.slots;
-  const double update =
-      update_bytes(plan.geometry, static_cast<int>(processes)) * plan.options.cost.per_network_byte;
-  const double updates = samples / segment.expected_samples * update;
+  const double updates =
+      samples / segment.expected_samples * step_cost(plan.traffic, plan.options.cost);
   const double time = slowest + updates;
   return {layout.name,
           layout.fits,
