@@ -5,6 +5,7 @@
 // left divides (0.1, 1) of the decade evenly. So large numbers of a block have two digits, and
 // small ones still a magnitude. Bytes rise with their numbers.
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <limits>
 
@@ -20,17 +21,13 @@ inline constexpr float kInfinity = std::numeric_limits<float>::infinity();
 inline constexpr float kMostFloat = std::numeric_limits<float>::max();
 inline constexpr float kLeastFloat = std::numeric_limits<float>::min();  // that divides exactly
 
-// `parts` evenly spaced numbers of the map: those nearest to what is larger than `above`, and not
-// above the next decade. Of x it is number x * per_one - parts / 9, rounded down.
-struct Decade {
-  float above, per_one, parts;
-};
-
 inline constexpr int kDecades = 8;  // the last stands for 1 alone
 
 struct DynamicMap {
   float values[kCodes];  // in [-1, 1], rising
-  Decade decades[kDecades];
+  // By decade: what is larger than `above`, and not than the next one's, is nearest to one of its
+  // `parts` evenly spaced numbers: x to number x * per_one - parts / 9, rounded down.
+  float above[kDecades + 1], per_one[kDecades], parts[kDecades];
   int zero;   // the byte of 0
   int spare;  // a decade begins with number parts - spare above 0
 };
@@ -48,33 +45,35 @@ constexpr DynamicMap dynamic_map(bool has_sign) {
     const bool is_one = i + 1 == kDecades;
     const double smallest = is_one ? 1 : (0.1 + 0.45 / parts) / below;
     const double border = (static_cast<double>(map.values[code]) + smallest) / 2;
-    map.decades[i] = {.above = static_cast<float>(border),
-                      .per_one = is_one ? 0 : static_cast<float>(below * parts / 0.9),
-                      .parts = static_cast<float>(parts)};
+    map.above[i] = static_cast<float>(border);
+    map.per_one[i] = is_one ? 0 : static_cast<float>(below * parts / 0.9);
+    map.parts[i] = static_cast<float>(parts);
     for (int part = 0; part < (is_one ? 1 : parts); ++part)
       map.values[++code] = static_cast<float>(smallest + 0.9 * part / parts / below);
   }
+  map.above[kDecades] = kInfinity;
   for (int i = 0; i < map.zero; ++i) map.values[i] = -map.values[2 * map.zero - i];
   // A second moment above zero never becomes zero: the first moment, whose numbers reach further
   // down than squares do, would be divided by eps alone.
-  if (!has_sign) map.decades[0].above = 0;
+  if (!has_sign) map.above[0] = 0;
   return map;
 }
 
 inline constexpr DynamicMap kFirstMap = dynamic_map(true);    // of first moments
 inline constexpr DynamicMap kSecondMap = dynamic_map(false);  // of second moments
 
-// The byte of the number nearest to x in [-1, 1]; at the middle between two, rounding decides.
+// The byte of the number nearest to x in [-1, 1]; at the middle between two, rounding decides, and
+// the product is not rounded, so that every compiler and device decides alike.
 PENDULUM_HOST_DEVICE inline int nearest_code(const DynamicMap& map, float x) {
   const float size = x < 0 ? -x : x;
   float per_one = 0;
   float parts = static_cast<float>(map.spare);
   for (int i = 0; i < kDecades; ++i) {
-    const bool is_above = size > map.decades[i].above;
-    per_one = is_above ? map.decades[i].per_one : per_one;
-    parts = is_above ? map.decades[i].parts : parts;
+    const bool is_above = size > map.above[i];
+    per_one = is_above ? map.per_one[i] : per_one;
+    parts = is_above ? map.parts[i] : parts;
   }
-  const float part = size * per_one - parts * (1.0F / 9);
+  const float part = fmaf(size, per_one, -(parts * (1.0F / 9)));
   const float inside = part < parts - 1 ? part : parts - 1;
   const int steps = static_cast<int>(parts) - map.spare + static_cast<int>(inside > 0 ? inside : 0);
   const int below = steps < map.zero ? map.zero - steps : 0;

@@ -118,6 +118,40 @@ TEST(Quantise, IsExactWhereTheMapIs) {
   }
 }
 
+// Sizes in [0, 1]: 200 neighbours of every middle between two numbers, among them the middles
+// themselves, and every 997th float.
+std::vector<float> dense_sizes(const DynamicMap& map) {
+  std::vector<float> sizes;
+  for (int c = map.zero; c + 1 < kCodes; ++c) {
+    const auto middle = std::bit_cast<int32_t>((map.values[c] + map.values[c + 1]) / 2);
+    for (int32_t bits = middle - 100; bits <= middle + 100; ++bits)
+      sizes.push_back(std::bit_cast<float>(std::min(bits, 0x3F800000)));
+  }
+  for (int32_t bits = 0; bits <= 0x3F800000; bits += 997)
+    sizes.push_back(std::bit_cast<float>(bits));
+  return sizes;
+}
+
+// The vectors of the CPU against the comparison with every decade, which is also the GPU's.
+TEST(Quantise, FindsTheSameCodesAsOneByOne) {
+  for (const DynamicMap& map : {kFirstMap, kSecondMap}) {
+    const std::vector<float> sizes = dense_sizes(map);
+    for (const float sign : {1.0F, -1.0F}) {
+      int64_t differing = 0;
+      // Blocks of changing lengths, each with a 1, so that a number is its own share of the scale.
+      for (size_t begin = 0, length = 1; begin < sizes.size(); begin += length) {
+        length = std::min(sizes.size() - begin, length % 255 + 1);
+        std::vector<float> x{1.0F};
+        for (size_t i = 0; i < length; ++i) x.push_back(sign * sizes[begin + i]);
+        std::vector<uint8_t> codes(x.size());
+        ASSERT_EQ(quantise(codes.data(), x.data(), static_cast<int64_t>(x.size()), map), 1.0F);
+        for (size_t i = 0; i < x.size(); ++i) differing += codes[i] != nearest_code(map, x[i]);
+      }
+      EXPECT_EQ(differing, 0) << "of " << sizes.size();
+    }
+  }
+}
+
 TEST(Quantise, HasAFiniteScaleWhateverComes) {
   constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
