@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include <map>
@@ -231,6 +232,45 @@ void expect_moves(OptimizerKind kind) {
   expect_same(copied(values), want, "parameters");
   expect_same(copied(state), want_state, "state");
   expect_same(copied(average), want_average, "average");
+}
+
+// As on a GPU, where the next unit's values are written beside what is computed with this one's.
+TEST_F(Sharded, ValuesThatAreWrittenAheadAreTheSame) {
+  for (const bool writes_ahead : {false, true}) {
+    run_loopback(3, [&](Communicator& world) {
+      const at::NoGradGuard no_grad;
+      const NamedTensors all = parameters(Extra::large);
+      const auto start = copied(all);
+      const ShardLayout layout(all, world.size());
+      WeightResidence residence(all, layout, world, writes_ahead);
+      const auto each_of = [&](int unit, const auto& look) {
+        for (size_t i = 0; i < all.size(); ++i) {
+          if (layout.units[i] == unit) look(i, layout.owners[i] == world.rank());
+        }
+      };
+      for (int round = 1; round <= 2; ++round) {
+        for (size_t i = 0; i < all.size(); ++i) {
+          if (layout.owners[i] == world.rank()) all[i].second.detach().add_(1);
+        }
+        for (int unit = 0; unit < residence.units(); ++unit) {
+          const bool is_last = unit + 1 == residence.units();
+          residence.acquire(unit, is_last ? WeightResidence::kNone : unit + 1);
+          each_of(unit, [&](size_t i, bool) {
+            at::Tensor want = start.at(all[i].first);
+            for (int added = 0; added < round; ++added) want = want + 1;
+            EXPECT_TRUE(at::equal(all[i].second, want)) << all[i].first;
+          });
+          each_of(unit + 1, [&](size_t i, bool is_mine) {
+            EXPECT_EQ(all[i].second.storage().nbytes() > 0, is_mine || writes_ahead);
+          });
+          residence.release(unit);
+          each_of(unit, [&](size_t i, bool is_mine) {
+            EXPECT_EQ(all[i].second.storage().nbytes() > 0, is_mine);
+          });
+        }
+      }
+    });
+  }
 }
 
 TEST_F(Sharded, StateMovesBetweenNumbersOfRanks) {

@@ -132,9 +132,10 @@ std::unique_ptr<Communicator> MpiCommunicator::make_group(const Call& call, int 
 
 MpiWorld::MpiWorld(bool checked) : exceptions_at_start_(std::uncaught_exceptions()) {
   int provided = 0;
-  if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS ||
-      provided < MPI_THREAD_FUNNELED) {
-    throw Error("MPI does not start, or does not allow threads beside the one that calls it");
+  // A backward pass on a GPU runs on a thread of autograd's while this one waits for it.
+  if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided) != MPI_SUCCESS ||
+      provided < MPI_THREAD_SERIALIZED) {
+    throw Error("MPI does not start, or does not allow threads that call it in turns");
   }
   world_ = std::make_unique<MpiCommunicator>(
       describe(MPI_COMM_WORLD, "world", std::make_shared<MpiProgress>()), checked);

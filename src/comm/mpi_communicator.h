@@ -6,7 +6,7 @@
 
 namespace pendulum {
 
-// Starts MPI (one thread calls it: FUNNELED) and ends it. Works under mpirun, under srun
+// Starts MPI (threads call it in turns: SERIALIZED) and ends it. Works under mpirun, under srun
 // --mpi=pmix, and alone as a group of one; a run that no launcher started need not pay for MPI and
 // takes single_communicator().
 //

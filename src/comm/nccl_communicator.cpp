@@ -25,7 +25,7 @@ namespace pendulum {
 namespace {
 
 // Below this an all_reduce sends everything to everyone: latency counts, not volume.
-constexpr int64_t kSmallBytes = 65536;
+constexpr int64_t kGatheredBytes = 65536;
 
 ncclDataType_t type_of(const at::Tensor& tensor) {
   switch (tensor.scalar_type()) {
@@ -52,6 +52,7 @@ struct NcclProcess {
   // One stream for all groups: two groups' kernels that wait for each other's peers in different
   // orders on different ranks would wait for ever. Of high priority, or a long kernel keeps it out.
   c10::cuda::CUDAStream stream;
+  c10::cuda::CUDAStream side;
   std::shared_ptr<NcclMonitor> monitor;
 };
 
@@ -188,7 +189,7 @@ class Issue {
   }
   void all_reduce(const Call& call) const {
     const at::Tensor flat = call.receive.view({-1});
-    if (static_cast<int64_t>(flat.nbytes()) <= kSmallBytes) {
+    if (static_cast<int64_t>(flat.nbytes()) <= kGatheredBytes) {
       const at::Tensor all = at::empty({size_, flat.numel()}, flat.options());
       gather(flat, all);
       return reduce_in_order(flat, all.unbind(0), call.reduce);
@@ -218,6 +219,18 @@ class NcclCall : public PendingCall {
       : PendingCall(std::move(call), nullptr),
         process_(std::move(process)),
         end_(std::make_shared<c10::cuda::CUDAEvent>()) {}
+  // The tensors live until the call has been waited for, so that what their memory is used for next
+  // comes behind it: nothing need be recorded for the allocator, which would hold back memory for
+  // as long as the host is ahead. That of a call which nobody waits for is not given out before its
+  // end.
+  ~NcclCall() override {
+    if (is_waited_for_) return;
+    for (const at::Tensor& tensor : {call_.send, call_.receive}) {
+      if (tensor.defined() && tensor.numel() > 0)
+        c10::cuda::CUDACachingAllocator::recordStream(tensor.storage().data_ptr(),
+                                                      process_->stream);
+    }
+  }
   // After the call has been issued.
   void record(const std::string& words) {
     end_->record(process_->stream);
@@ -226,11 +239,15 @@ class NcclCall : public PendingCall {
   bool done() override { return end_->query(); }
 
  protected:
-  void block() override { end_->block(c10::cuda::getCurrentCUDAStream(process_->device.index())); }
+  void block() override {
+    end_->block(c10::cuda::getCurrentCUDAStream(process_->device.index()));
+    is_waited_for_ = true;
+  }
 
  private:
   const std::shared_ptr<const NcclProcess> process_;
   const std::shared_ptr<c10::cuda::CUDAEvent> end_;
+  bool is_waited_for_ = false;
 };
 
 class NcclCommunicator : public Communicator {
@@ -242,6 +259,8 @@ class NcclCommunicator : public Communicator {
         control_(control),
         process_(std::move(process)),
         comm_(process_, name()) {}
+
+  const NcclProcess& process() const { return *process_; }
 
   // By all ranks of the group, once.
   void start_group() {
@@ -281,12 +300,6 @@ class NcclCommunicator : public Communicator {
     {
       const c10::cuda::CUDAStreamGuard on_stream(process_->stream);
       Issue(comm_, rank(), size())(made);
-    }
-    // Memory that is given back before the call has ended is not given to others until then.
-    for (const at::Tensor& tensor : {made.send, made.receive}) {
-      if (tensor.defined() && tensor.numel() > 0)
-        c10::cuda::CUDACachingAllocator::recordStream(tensor.storage().data_ptr(),
-                                                      process_->stream);
     }
     pending->record(text(made.description(), " in ", name()));
     return pending;
@@ -343,8 +356,11 @@ std::unique_ptr<Communicator> nccl_communicator(Communicator& control, at::Devic
                                                 Watchdog& watchdog) {
   const c10::cuda::CUDAGuard guard(device);
   const auto monitor = std::make_shared<NcclMonitor>();
-  const auto process = std::make_shared<const NcclProcess>(NcclProcess{
-      device, c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device.index()), monitor});
+  const auto stream = [&] {
+    return c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device.index());
+  };
+  const auto process =
+      std::make_shared<const NcclProcess>(NcclProcess{device, stream(), stream(), monitor});
   watchdog.add_probe(
       {[monitor](std::chrono::milliseconds timeout) { return monitor->trouble(timeout); },
        [monitor] { monitor->abort(); }});
@@ -352,6 +368,11 @@ std::unique_ptr<Communicator> nccl_communicator(Communicator& control, at::Devic
   const Watchdog::Section section(&watchdog, [] { return std::string("the start of NCCL"); });
   world->start_group();
   return world;
+}
+
+std::optional<c10::cuda::CUDAStream> side_stream_of(const Communicator& group) {
+  const auto* nccl = dynamic_cast<const NcclCommunicator*>(&group);
+  return nccl ? std::optional(nccl->process().side) : std::nullopt;
 }
 
 }  // namespace pendulum

@@ -128,10 +128,10 @@ void ShardedParameters::gather() {
   UnitGather gather(layout_.trained, *group_,
                     parameters_.front().second.options().requires_grad(false));
   const Flat value = [this](size_t i) { return parameters_[i].second.detach().view(-1); };
-  gather.start(0, value);
+  gather.start(0, value, value);
   for (size_t unit = 0; unit < layout_.trained.size(); ++unit) {
-    if (unit + 1 < layout_.trained.size()) gather.start(unit + 1, value);
-    gather.finish(unit, value);
+    if (unit + 1 < layout_.trained.size()) gather.start(unit + 1, value, value);
+    gather.finish(unit);
   }
 }
 

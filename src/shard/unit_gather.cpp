@@ -2,45 +2,68 @@
 #include "shard/unit_gather.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/error.h"
 
 namespace pendulum {
 
-void UnitGather::start(size_t unit, const Flat& from) {
-  if (under_way_.contains(unit)) return;
+void UnitGather::start(size_t unit, const Flat& from, const Flat& to) {
+  if (is_under_way(unit)) return;
   const at::NoGradGuard no_grad;
-  std::vector<Window>& windows = under_way_[unit];
-  const int64_t longest = parts_[unit].longest();
-  for (int64_t first = 0; first < longest; first += kWindow) {
-    const int64_t length = std::min(kWindow, longest - first);
-    const at::Tensor mine = at::zeros({length}, options_);
-    const at::Tensor all = at::empty({group_.size(), length}, options_);
-    pack(parts_[unit][group_.rank()], first, mine, from);
-    windows.push_back({first, mine, all, group_.all_gather(mine, all)});
+  UnderWay& call = under_way_[unit];
+  if (writes_ahead_) {
+    call.written = side_.run([&] { pass_through(unit, from, to); });
+    return;
   }
+  call.to = to;
+  for (int64_t first = 0; first < parts_[unit].longest(); first += kWindow)
+    call.windows.push_back(send(unit, from, first));
 }
 
-void UnitGather::finish(size_t unit, const Flat& to) {
+// All of a unit, a window on its way while the one before is written.
+void UnitGather::pass_through(size_t unit, const Flat& from, const Flat& to) {
+  Window before;
+  for (int64_t first = 0; first < parts_[unit].longest(); first += kWindow) {
+    Window next = send(unit, from, first);
+    if (first > 0) write(unit, to, before);
+    before = std::move(next);
+  }
+  if (before.all.defined()) write(unit, to, before);
+}
+
+UnitGather::Window UnitGather::send(size_t unit, const Flat& from, int64_t first) {
+  const int64_t length = std::min(kWindow, parts_[unit].longest() - first);
+  const at::Tensor mine = at::zeros({length}, options_);
+  const at::Tensor all = at::empty({group_.size(), length}, options_);
+  pack(parts_[unit][group_.rank()], first, mine, from);
+  return {first, mine, all, group_.all_gather(mine, all)};
+}
+
+void UnitGather::write(size_t unit, const Flat& to, Window& window) {
+  window.handle.wait();
+  for (int rank = 0; rank < group_.size(); ++rank) {
+    if (rank != group_.rank()) unpack(parts_[unit][rank], window.first, window.all[rank], to);
+  }
+  window = {};
+}
+
+void UnitGather::finish(size_t unit) {
   const auto found = under_way_.find(unit);
   check(found != under_way_.end(), "a unit under way: ", unit);
   const at::NoGradGuard no_grad;
-  for (Window& window : found->second) {
-    window.handle.wait();
-    for (int rank = 0; rank < group_.size(); ++rank) {
-      if (rank != group_.rank()) unpack(parts_[unit][rank], window.first, window.all[rank], to);
-    }
-    window.mine.reset();
-    window.all.reset();
-  }
+  UnderWay& call = found->second;
+  for (Window& window : call.windows) write(unit, call.to, window);
+  side_.join(call.written);
   under_way_.erase(found);
 }
 
 void UnitGather::poll() {
-  for (auto& [unit, windows] : under_way_) {
-    for (Window& window : windows) window.handle.done();
+  for (auto& [unit, call] : under_way_) {
+    for (Window& window : call.windows) window.handle.done();
   }
 }
 

@@ -4,34 +4,63 @@
 #include <vector>
 
 #include "comm/communicator.h"
+#include "comm/side_stream.h"
 #include "shard/shard_layout.h"
 
 namespace pendulum {
 
+// Where the group has a side stream, copies and calls are queued on it at once, beside what is
+// computed, and the stream that computes waits when a unit is used. Elsewhere values are written
+// when they are waited for.
 class UnitGather {
  public:
   // `parts` by unit; both outlive this object. Values are fp32.
   UnitGather(const std::vector<Parts>& parts, Communicator& group, at::TensorOptions options)
-      : parts_(parts), group_(group), options_(options) {}
+      : UnitGather(parts, group, options, SideStream(group).exists()) {}
+  // writes_ahead: whether start() already writes the others' parts, and waits for them if the
+  // group's waits are of the host.
+  UnitGather(const std::vector<Parts>& parts, Communicator& group, at::TensorOptions options,
+             bool writes_ahead)
+      : parts_(parts),
+        group_(group),
+        options_(options),
+        side_(group),
+        writes_ahead_(writes_ahead) {}
 
-  // Sends this rank's part, which may change once this has returned. Collective, like all calls of
-  // a group in the same order on all ranks; a unit that is under way is left alone.
-  void start(size_t unit, const Flat& from);
-  // Waits, and writes the others' parts. start() must have been called.
-  void finish(size_t unit, const Flat& to);
+  bool writes_ahead() const { return writes_ahead_; }
+  bool is_under_way(size_t unit) const { return under_way_.contains(unit); }
+
+  // Sends this rank's part, from where it is, to where the others' parts go. Collective, like all
+  // calls of a group in the same order on all ranks; a unit that is under way is left alone. Until
+  // finish() what is sent must not change, and with writes_ahead() nobody may read what is written,
+  // whose memory is of the current stream.
+  void start(size_t unit, const Flat& from, const Flat& to);
+  // The others' parts are written when this has returned. start() must have been called.
+  void finish(size_t unit);
   // Moves what is under way on; never waits.
   void poll();
 
  private:
   struct Window {
-    int64_t first;
-    at::Tensor mine, all;  // (length), (ranks, length)
-    Handle handle;
+    int64_t first = 0;
+    at::Tensor mine{}, all{};  // (length), (ranks, length)
+    Handle handle{};
   };
+  struct UnderWay {
+    Flat to;
+    std::vector<Window> windows;
+    SideStream::Moment written;
+  };
+  void pass_through(size_t unit, const Flat& from, const Flat& to);
+  Window send(size_t unit, const Flat& from, int64_t first);
+  void write(size_t unit, const Flat& to, Window& window);
+
   const std::vector<Parts>& parts_;
   Communicator& group_;
   at::TensorOptions options_;
-  std::map<size_t, std::vector<Window>> under_way_;  // by unit
+  const SideStream side_;
+  const bool writes_ahead_;
+  std::map<size_t, UnderWay> under_way_;  // by unit
 };
 
 }  // namespace pendulum

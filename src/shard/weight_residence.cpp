@@ -25,9 +25,10 @@ void allocate(const c10::Storage& storage, size_t bytes) {
 }  // namespace
 
 WeightResidence::WeightResidence(const NamedTensors& parameters, const ShardLayout& layout,
-                                 Communicator& group)
+                                 Communicator& group, bool writes_ahead)
     : parameters_(parameters),
-      gather_(layout.all, group, parameters.front().second.options().requires_grad(false)),
+      gather_(layout.all, group, parameters.front().second.options().requires_grad(false),
+              writes_ahead),
       away_(layout.all.size()),
       is_resident_(layout.all.size(), false) {
   std::set<const void*> seen;
@@ -42,15 +43,25 @@ WeightResidence::WeightResidence(const NamedTensors& parameters, const ShardLayo
   }
 }
 
-void WeightResidence::acquire(int unit, int next) {
-  const Flat value = [this](size_t i) { return parameters_[i].second.detach().view(-1); };
-  if (!is_resident_[unit]) gather_.start(unit, value);
-  if (next != kNone && !is_resident_[next]) gather_.start(next, value);
-  if (is_resident_[unit]) return;
+// Not through detach(), whose tensors count changes together with the parameter: a graph would take
+// the values that come back for other ones.
+void WeightResidence::send_for(int unit) {
+  if (is_resident_[unit] || gather_.is_under_way(unit)) return;
+  if (gather_.writes_ahead()) allocate_unit(unit);
+  const auto value = [this](size_t i) { return parameters_[i].second.variable_data().view(-1); };
+  gather_.start(unit, value, value);
+}
+
+void WeightResidence::allocate_unit(int unit) {
   for (const Away& away : away_[unit]) allocate(away.storage, away.bytes);
-  // Not through detach(), whose tensors count changes together with the parameter: a graph would
-  // take the values that come back for other ones.
-  gather_.finish(unit, [this](size_t i) { return parameters_[i].second.variable_data().view(-1); });
+}
+
+void WeightResidence::acquire(int unit, int next) {
+  send_for(unit);
+  if (next != kNone) send_for(next);
+  if (is_resident_[unit]) return;
+  if (!gather_.writes_ahead()) allocate_unit(unit);
+  gather_.finish(unit);
   is_resident_[unit] = true;
 }
 

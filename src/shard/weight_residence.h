@@ -12,7 +12,11 @@ namespace pendulum {
 class WeightResidence {
  public:
   // Gives back all storages that this rank does not own. All arguments outlive this object.
-  WeightResidence(const NamedTensors& parameters, const ShardLayout& layout, Communicator& group);
+  WeightResidence(const NamedTensors& parameters, const ShardLayout& layout, Communicator& group)
+      : WeightResidence(parameters, layout, group, SideStream(group).exists()) {}
+  // writes_ahead: as of UnitGather. What is sent for then has its memory before it is acquired.
+  WeightResidence(const NamedTensors& parameters, const ShardLayout& layout, Communicator& group,
+                  bool writes_ahead);
 
   // The unit's parameters are whole on return. `next` (kNone: nothing) is sent for meanwhile, as
   // what will be acquired after it.
@@ -25,6 +29,8 @@ class WeightResidence {
   static constexpr int kNone = -1;
 
  private:
+  void send_for(int unit);
+  void allocate_unit(int unit);
   // Of a storage that another rank owns.
   struct Away {
     c10::Storage storage;
