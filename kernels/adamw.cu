@@ -88,16 +88,15 @@ __global__ void sum_of_squares_kernel(double* partial, const float* const* tenso
 void adamw_cuda(const AdamWTensor<float>* tensors, const Chunk* chunks, int64_t num_chunks,
                 const AdamWStep& step, double scale, Stream stream) {
   if (num_chunks == 0) return;
-  adamw_kernel<<<blocks_for(num_chunks), kThreads, 0, stream>>>(tensors, chunks,
-                                                                factors_of<float>(step, scale));
-  check_launch("adamw");
+  launch("adamw", adamw_kernel, blocks_for(num_chunks), kThreads, stream, tensors, chunks,
+         factors_of<float>(step, scale));
 }
 
 void sum_of_squares_cuda(double* partial, const float* const* tensors, const Chunk* chunks,
                          int64_t num_chunks, Stream stream) {
   if (num_chunks == 0) return;
-  sum_of_squares_kernel<<<blocks_for(num_chunks), kThreads, 0, stream>>>(partial, tensors, chunks);
-  check_launch("sum_of_squares");
+  launch("sum_of_squares", sum_of_squares_kernel, blocks_for(num_chunks), kThreads, stream, partial,
+         tensors, chunks);
 }
 
 }  // namespace pendulum::kernels

@@ -90,9 +90,8 @@ __global__ void adamw8bit_kernel(const AdamW8bitTensor* tensors, const Chunk* ch
 void adamw8bit_cuda(const AdamW8bitTensor* tensors, const Chunk* chunks, int64_t num_chunks,
                     const AdamWStep& step, double scale, Stream stream) {
   if (num_chunks == 0) return;
-  adamw8bit_kernel<<<blocks_for(num_chunks), kThreads, 0, stream>>>(tensors, chunks,
-                                                                    factors_of<float>(step, scale));
-  check_launch("adamw8bit");
+  launch("adamw8bit", adamw8bit_kernel, blocks_for(num_chunks), kThreads, stream, tensors, chunks,
+         factors_of<float>(step, scale));
 }
 
 }  // namespace pendulum::kernels

@@ -66,8 +66,7 @@ void bias_gelu_cuda(T* out, const T* x, const float* bias, int64_t rows, int64_t
   require(dim % 4 == 0, "dim in multiples of 4");
   const unsigned threads = row_threads(dim);
   const dim3 grid(blocks_for(rows), static_cast<unsigned>((dim / 4 + threads - 1) / threads));
-  forward_kernel<<<grid, threads, 0, stream>>>(out, x, bias, dim);
-  check_launch("bias_gelu");
+  launch("bias_gelu", forward_kernel<T>, grid, threads, stream, out, x, bias, dim);
 }
 
 template <class T>
@@ -78,8 +77,8 @@ void bias_gelu_backward_cuda(T* dx, float* dbias, const T* dout, const T* x, con
   const unsigned threads = row_threads(dim);
   const dim3 grid(blocks_for(pieces_of(rows)),
                   static_cast<unsigned>((dim / 4 + threads - 1) / threads));
-  backward_kernel<<<grid, threads, 0, stream>>>(dx, dbias, dout, x, bias, rows, dim);
-  check_launch("bias_gelu_backward");
+  launch("bias_gelu_backward", backward_kernel<T>, grid, threads, stream, dx, dbias, dout, x, bias,
+         rows, dim);
 }
 
 template void bias_gelu_cuda(float*, const float*, const float*, int64_t, int64_t, Stream);

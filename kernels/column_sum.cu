@@ -41,16 +41,14 @@ void column_sum_cuda(float* partial, const T* x, int64_t rows, int64_t dim, int6
   if (rows == 0) return;
   require(dim % 4 == 0 && stride % 4 == 0, "dim and stride in multiples of 4");
   const dim3 grid(blocks_for(pieces_of(rows)), column_blocks(dim / 4));
-  column_sum_kernel<<<grid, kThreads, 0, stream>>>(partial, x, rows, dim, stride);
-  check_launch("column_sum");
+  launch("column_sum", column_sum_kernel<T>, grid, kThreads, stream, partial, x, rows, dim, stride);
 }
 
 void sum_pieces_cuda(float* out, const float* partial, int64_t groups, int64_t pieces, int64_t dim,
                      Stream stream) {
   if (groups == 0) return;
   const dim3 grid(blocks_for(groups), column_blocks(dim));
-  sum_pieces_kernel<<<grid, kThreads, 0, stream>>>(out, partial, pieces, dim);
-  check_launch("sum_pieces");
+  launch("sum_pieces", sum_pieces_kernel, grid, kThreads, stream, out, partial, pieces, dim);
 }
 
 template void column_sum_cuda(float*, const float*, int64_t, int64_t, int64_t, Stream);

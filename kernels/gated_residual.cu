@@ -70,8 +70,7 @@ void gated_residual_cuda(T* out, const T* x, const T* y, const float* bias, cons
   require_fours(sizes);
   const unsigned threads = row_threads(sizes.dim);
   const dim3 grid(blocks_for(rows), static_cast<unsigned>((sizes.dim / 4 + threads - 1) / threads));
-  forward_kernel<<<grid, threads, 0, stream>>>(out, x, y, bias, gate, sizes);
-  check_launch("gated_residual");
+  launch("gated_residual", forward_kernel<T>, grid, threads, stream, out, x, y, bias, gate, sizes);
 }
 
 template <class T>
@@ -84,9 +83,8 @@ void gated_residual_backward_cuda(T* dy, float* dgate, float* dbias, const T* do
   const unsigned threads = row_threads(sizes.dim);
   const dim3 grid(blocks_for(sizes.groups * pieces),
                   static_cast<unsigned>((sizes.dim / 4 + threads - 1) / threads));
-  backward_kernel<<<grid, threads, 0, stream>>>(dy, dgate, dbias, dout, y, bias, gate, sizes,
-                                                pieces);
-  check_launch("gated_residual_backward");
+  launch("gated_residual_backward", backward_kernel<T>, grid, threads, stream, dy, dgate, dbias,
+         dout, y, bias, gate, sizes, pieces);
 }
 
 template void gated_residual_cuda(float*, const float*, const float*, const float*, const float*,

@@ -20,6 +20,21 @@ inline void check_launch(const char* kernel) {
                              cudaGetErrorString(error));
 }
 
+// kernel<<<grid, threads, 0, stream>>>(arguments...), checked; in words that a host's compiler
+// takes too (tests/cuda_emulation).
+template <class... Parameters, class... Arguments>
+void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads,
+            Stream stream, const Arguments&... arguments) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = dim3(threads);
+  config.stream = reinterpret_cast<cudaStream_t>(stream);
+  const cudaError_t error = cudaLaunchKernelEx(&config, kernel, arguments...);
+  check_launch(name);
+  if (error != cudaSuccess)
+    throw std::runtime_error(std::string("CUDA kernel ") + name + ": " + cudaGetErrorString(error));
+}
+
 // Sizes that a launcher's contract excludes are a bug of the caller.
 inline void require(bool holds, const char* fact) {
   if (!holds) throw std::invalid_argument(std::string("CUDA kernels need ") + fact);

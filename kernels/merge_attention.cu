@@ -46,9 +46,8 @@ void merge_attention_cuda(float* merged, float* log_sum_exp, const T* part,
   require(sizes.head_dim % 4 == 0, "head_dim in multiples of 4");
   require(rows < (int64_t{1} << 32), "fewer than 2^32 rows");
   const unsigned blocks = blocks_for((rows * 32 + kThreads - 1) / kThreads);
-  merge_kernel<<<blocks, kThreads, 0, stream>>>(merged, log_sum_exp, part, part_log_sum_exp, sizes,
-                                                rows);
-  check_launch("merge_attention");
+  launch("merge_attention", merge_kernel<T>, blocks, kThreads, stream, merged, log_sum_exp, part,
+         part_log_sum_exp, sizes, rows);
 }
 
 template void merge_attention_cuda(float*, float*, const float*, const float*,

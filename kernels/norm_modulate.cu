@@ -118,9 +118,8 @@ void norm_modulate_cuda(T* out, float* mean, float* rstd, const T* x, const floa
   const int64_t rows = sizes.groups * sizes.rows;
   if (rows == 0) return;
   require_fours(sizes);
-  forward_kernel<<<blocks_for(rows), row_threads(sizes.dim), 0, stream>>>(out, mean, rstd, x, scale,
-                                                                          shift, sizes);
-  check_launch("norm_modulate");
+  launch("norm_modulate", forward_kernel<T>, blocks_for(rows), row_threads(sizes.dim), stream, out,
+         mean, rstd, x, scale, shift, sizes);
 }
 
 template <class T>
@@ -130,16 +129,14 @@ void norm_modulate_backward_cuda(T* dx, float* dscale, float* dshift, const T* d
   const int64_t rows = sizes.groups * sizes.rows;
   if (rows == 0) return;
   require_fours(sizes);
-  input_gradient_kernel<<<blocks_for(rows), row_threads(sizes.dim), 0, stream>>>(
-      dx, dout, x, mean, rstd, scale, sizes);
-  check_launch("norm_modulate_backward, dx");
+  launch("norm_modulate_backward, dx", input_gradient_kernel<T>, blocks_for(rows),
+         row_threads(sizes.dim), stream, dx, dout, x, mean, rstd, scale, sizes);
   const int64_t pieces = pieces_of(sizes.rows);
   const unsigned threads = row_threads(sizes.dim);
   const dim3 grid(blocks_for(sizes.groups * pieces),
                   static_cast<unsigned>((sizes.dim / 4 + threads - 1) / threads));
-  modulation_gradient_kernel<<<grid, threads, 0, stream>>>(dscale, dshift, dout, x, mean, rstd,
-                                                           sizes, pieces);
-  check_launch("norm_modulate_backward, dscale and dshift");
+  launch("norm_modulate_backward, dscale and dshift", modulation_gradient_kernel<T>, grid, threads,
+         stream, dscale, dshift, dout, x, mean, rstd, sizes, pieces);
 }
 
 template void norm_modulate_cuda(float*, float*, float*, const float*, const float*, const float*,

@@ -141,12 +141,11 @@ void qk_norm_rotary_cuda(T* out, float* rstd, const T* x, const float* weight, c
   require_sizes(sizes);
   const int64_t dim = sizes.heads * sizes.head_dim;
   if (weight == nullptr) {
-    cut_kernel<<<blocks_for(sizes.rows), row_threads(dim), 0, stream>>>(out, x, sizes);
-    return check_launch("qk_norm_rotary, values");
+    return launch("qk_norm_rotary, values", cut_kernel<T>, blocks_for(sizes.rows), row_threads(dim),
+                  stream, out, x, sizes);
   }
-  forward_kernel<<<blocks_for(sizes.rows), row_threads(dim), 0, stream>>>(out, rstd, x, weight,
-                                                                          cosine, sine, sizes);
-  check_launch("qk_norm_rotary");
+  launch("qk_norm_rotary", forward_kernel<T>, blocks_for(sizes.rows), row_threads(dim), stream, out,
+         rstd, x, weight, cosine, sine, sizes);
 }
 
 template <class T>
@@ -159,16 +158,15 @@ void qk_norm_rotary_backward_cuda(T* dx, float* dweight, const T* dout, const T*
   const int64_t dim = sizes.heads * sizes.head_dim;
   const unsigned threads = row_threads(dim);
   if (weight == nullptr) {
-    uncut_kernel<<<blocks_for(sizes.rows), threads, 0, stream>>>(dx, dout, sizes);
-    return check_launch("qk_norm_rotary_backward, values");
+    return launch("qk_norm_rotary_backward, values", uncut_kernel<T>, blocks_for(sizes.rows),
+                  threads, stream, dx, dout, sizes);
   }
-  input_gradient_kernel<<<blocks_for(sizes.rows), threads, 0, stream>>>(dx, dout, x, rstd, weight,
-                                                                        cosine, sine, sizes);
-  check_launch("qk_norm_rotary_backward, dx");
+  launch("qk_norm_rotary_backward, dx", input_gradient_kernel<T>, blocks_for(sizes.rows), threads,
+         stream, dx, dout, x, rstd, weight, cosine, sine, sizes);
   const dim3 grid(blocks_for(pieces_of(sizes.rows)),
                   static_cast<unsigned>((dim / 4 + threads - 1) / threads));
-  weight_gradient_kernel<<<grid, threads, 0, stream>>>(dweight, dout, x, rstd, cosine, sine, sizes);
-  check_launch("qk_norm_rotary_backward, dweight");
+  launch("qk_norm_rotary_backward, dweight", weight_gradient_kernel<T>, grid, threads, stream,
+         dweight, dout, x, rstd, cosine, sine, sizes);
 }
 
 template void qk_norm_rotary_cuda(float*, float*, const float*, const float*, const float*,

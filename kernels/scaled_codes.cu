@@ -48,12 +48,9 @@ void decode_cuda(T* x, const Code* codes, const float* scales, int64_t rows, int
   const unsigned threads = row_threads(columns);
   const int64_t fours = (columns + 3) / 4;
   const dim3 grid(blocks_for(rows), static_cast<unsigned>((fours + threads - 1) / threads));
-  if (columns % 4 == 0) {
-    decode_kernel<true><<<grid, threads, 0, stream>>>(x, codes, scales, columns);
-  } else {
-    decode_kernel<false><<<grid, threads, 0, stream>>>(x, codes, scales, columns);
-  }
-  check_launch("decode");
+  const auto kernel =
+      columns % 4 == 0 ? decode_kernel<true, T, Code> : decode_kernel<false, T, Code>;
+  launch("decode", kernel, grid, threads, stream, x, codes, scales, columns);
 }
 
 template void decode_cuda(float*, const int8_t*, const float*, int64_t, int64_t, Stream);

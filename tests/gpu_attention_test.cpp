@@ -43,6 +43,12 @@ TEST_F(GpuAttention, Bfloat16IsAsGoodAsOneRank) {
   }
 }
 
+// Heads that cuDNN and flash attention do not take, and whose rows our kernels do not merge.
+TEST_F(GpuAttention, HeadsOfOddSizes) {
+  for (const int64_t head_dim : {18, 20})
+    on_ranks({1, 2, 3}, {.heads = 6, .head_dim = head_dim, .type = at::kBFloat16});
+}
+
 TEST_F(GpuAttention, LogSumExpMayBeFarFromZero) {
   for (const double shift : {-100.0, 100.0})
     on_ranks({2, 4},

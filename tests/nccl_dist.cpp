@@ -1,6 +1,7 @@
 // The NCCL communicator, really under mpirun, a GPU a rank. Skipped where there are fewer GPUs.
 #include <ATen/Context.h>
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/DeviceGuard.h>
 
 #include "attention_cases.h"
 #include "comm/nccl_communicator.h"
@@ -18,6 +19,7 @@ class Nccl : public testing::Test {
     const int gpus = at::hasCUDA() ? at::detail::getCUDAHooks().getNumGPUs() : 0;
     if (gpus < test_world().size()) GTEST_SKIP() << "no CUDA device for every rank";
     device_ = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(test_world().rank()));
+    current_.reset_device(device_);  // as the program's own start does
     nccl_ = nccl_communicator(test_world(), device_, watchdog_);
     // The cases make CPU tensors: over NCCL they travel as copies on the GPU.
     staged_ = staged_communicator(*nccl_, device_);
@@ -25,6 +27,7 @@ class Nccl : public testing::Test {
 
   Watchdog watchdog_{test_world().rank(), std::chrono::seconds(60)};
   at::Device device_ = at::kCPU;
+  c10::OptionalDeviceGuard current_;
   std::unique_ptr<Communicator> nccl_, staged_;
 };
 

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <thread>
 
 #include "core/error.h"
@@ -14,6 +15,7 @@
 #include "ops/attention.h"
 #include "ops/bias_gelu.h"
 #include "ops/gated_residual.h"
+#include "ops/merge_attention.h"
 #include "ops/norm_modulate.h"
 #include "ops/norm_rotary.h"
 #include "ops/parallel.h"
@@ -346,6 +348,33 @@ TEST(Attention, BlocksOfKeysMerge) {
     EXPECT_TRUE(near(ga.query + gb.query, g.query, 1e-13));
     EXPECT_TRUE(near(at::cat({ga.key, gb.key}, 1), g.key, 1e-13));
     EXPECT_TRUE(near(at::cat({ga.value, gb.value}, 1), g.value, 1e-13));
+  }
+}
+
+// What a GPU does where it has no kernel, against the CPU's: fp64, bf16 parts, heads of odd sizes.
+TEST(MergeAttention, PlainlyIsTheSame) {
+  constexpr double kNone = -std::numeric_limits<double>::infinity();
+  for (const auto& [type, bound] :
+       {std::pair{at::kDouble, 1e-13}, {at::kFloat, 1e-5}, {at::kBFloat16, 1e-5}}) {
+    const at::Tensor query = random_tensor({2, 7, 3, 5}, 1).to(type);
+    const AttentionOutput merged = empty_attention(query), plain = empty_attention(query);
+    for (const uint64_t block : {2, 3, 4}) {
+      const auto wide = merged.log_sum_exp.options();
+      AttentionOutput part{random_tensor({2, 7, 3, 5}, block).to(type),
+                           random_tensor({2, 3, 7}, 10 + block).to(wide) * 40 - 60};
+      // The first query of the first two blocks has no keys, and what stands there is not read.
+      if (block < 4) {
+        part.log_sum_exp.select(2, 0).fill_(kNone);
+        part.out.select(1, 0).fill_(std::numeric_limits<double>::quiet_NaN());
+      }
+      merge_attention(merged, part);
+      merge_attention_plainly(plain, part);
+      EXPECT_TRUE(near(plain.out, merged.out, bound));
+      EXPECT_TRUE(
+          near(plain.log_sum_exp.select(2, 1), merged.log_sum_exp.select(2, 1), 100 * bound));
+      EXPECT_TRUE(at::equal(plain.log_sum_exp.isneginf(), merged.log_sum_exp.isneginf()));
+    }
+    EXPECT_TRUE(plain.out.isfinite().all().item<bool>());
   }
 }
 

@@ -33,7 +33,7 @@ struct Both {
             0.1 * static_cast<double>(seed % 3)};
     adamw8bit(host, AdamWStep{.rate = 0.01}, 0.5, 0, count);
     g = random_values<float>(count + 1, seed + 2);
-    ++host.gradient;  // beside an aligned address
+    host.gradient = g.data() + 1;  // beside an aligned address
     d_p = std::make_unique<DeviceTable<float>>(p);
     d_a = std::make_unique<DeviceTable<float>>(a);
     d_g = std::make_unique<DeviceTable<float>>(g);

@@ -94,7 +94,7 @@ template <class Entry>
 class DeviceTable {
  public:
   explicit DeviceTable(const std::vector<Entry>& entries) {
-    EXPECT_EQ(cudaMalloc(&data_, entries.size() * sizeof(Entry)), cudaSuccess);
+    EXPECT_EQ(cudaMalloc(&data_, entries.size() * sizeof(Entry) + 1), cudaSuccess);  // or null
     EXPECT_EQ(
         cudaMemcpy(data_, entries.data(), entries.size() * sizeof(Entry), cudaMemcpyHostToDevice),
         cudaSuccess);

@@ -84,6 +84,24 @@ std::string device_name(at::Device device) {
   return device.str();
 }
 
+// Processes that use this one's GPU. Where a launcher shows every process a GPU of its own, each
+// calls its own number 0, so that numbers do not tell.
+int processes_on_this_gpu([[maybe_unused]] Communicator& world,
+                          [[maybe_unused]] at::Device device) {
+#ifdef PENDULUM_CUDA
+  cudaDeviceProp properties{};
+  if (cudaGetDeviceProperties(&properties, device.index()) != cudaSuccess)
+    throw Error(text("GPU ", device.index(), " does not say which it is"));
+  const std::string name(properties.uuid.bytes, sizeof properties.uuid.bytes);
+  const at::Tensor mine = at::full({1}, static_cast<int64_t>(hash_name(name)), at::kLong);
+  const at::Tensor all = at::empty({world.size()}, at::kLong);
+  world.all_gather(mine, all).wait();
+  return static_cast<int>(all.eq(mine).sum().item<int64_t>());
+#else
+  return 1;
+#endif
+}
+
 // Kernels are launched on the thread's current GPU, whatever stream they get.
 void make_current([[maybe_unused]] at::Device device) {
 #ifdef PENDULUM_CUDA
@@ -131,8 +149,7 @@ Machine::Machine(const MeshConfig& mesh) : device_(at::kCPU) {
   peak_flops_ = mesh.device_flops > 0 ? mesh.device_flops : peak_flops_of(device_name(device_));
   if (device_.is_cuda()) {
     make_current(device_);
-    const int gpus = at::detail::getCUDAHooks().getNumGPUs();
-    const int sharers = (local + gpus - 1) / gpus;
+    const int sharers = processes_on_this_gpu(*world_, device_);
     peak_flops_ /= sharers;  // of each process, where several share a GPU
     if (mpi_) choose_gpu_communicator(sharers);
   }

@@ -100,6 +100,7 @@ void update_on_gpu(const std::vector<AdamwTensors>& tensors,
                    const AdamwSettings& settings) {
   const at::Tensor& first = tensors.front().parameter;
   check(first.scalar_type() == at::kFloat, "fp32 parameters on a GPU");
+  const c10::DeviceGuard guard(first.device());
   const at::Tensor chunk_table = on_device(chunks, first.device());
   const auto* places = const_pointer<kernels::Chunk>(chunk_table);
   const auto count = static_cast<int64_t>(chunks.size());
@@ -118,6 +119,7 @@ void update_on_gpu(const std::vector<AdamwTensors>& tensors,
 void squares_on_gpu(std::vector<double>& sums, const std::vector<at::Tensor>& tensors,
                     const std::vector<kernels::Chunk>& chunks) {
   const at::Tensor& first = tensors.front();
+  const c10::DeviceGuard guard(first.device());
   std::vector<const float*> pointers;
   for (const at::Tensor& t : tensors) {
     check(t.scalar_type() == at::kFloat, "fp32 gradients on a GPU");

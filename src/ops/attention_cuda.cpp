@@ -21,28 +21,40 @@
 namespace pendulum {
 namespace {
 
-// Softmax written down, for fp32 and fp64: what tests compare with, and small models in fp32.
+// Whether there is a kernel of tensor cores, cuDNN's or PyTorch's.
+bool takes_tensor_cores(const at::Tensor& query) {
+  return query.scalar_type() == at::kBFloat16 && query.size(3) % 8 == 0 && query.size(3) <= 256;
+}
+
+at::Tensor wide_heads_first(const at::Tensor& x) {
+  return heads_first(x.to(at::promote_types(x.scalar_type(), at::kFloat)));
+}
+
+// Softmax written down, for everything else: what tests compare with, and small models.
 AttentionOutput plain_forward(const at::Tensor& query, const at::Tensor& key,
                               const at::Tensor& value) {
   const double scale = 1 / std::sqrt(static_cast<double>(query.size(3)));
   const at::Tensor scores =
-      at::matmul(heads_first(query), heads_first(key).transpose(2, 3)) * scale;
+      at::matmul(wide_heads_first(query), wide_heads_first(key).transpose(2, 3)) * scale;
   const at::Tensor log_sum_exp = at::logsumexp(scores, -1);
   const at::Tensor weights = at::exp(scores - log_sum_exp.unsqueeze(-1));
-  return {heads_first(at::matmul(weights, heads_first(value))).contiguous(), log_sum_exp};
+  const at::Tensor out = heads_first(at::matmul(weights, wide_heads_first(value)));
+  return {out.to(query.scalar_type()).contiguous(), log_sum_exp};
 }
 
 AttentionGradients plain_backward(const at::Tensor& dout_in, const at::Tensor& query,
                                   const at::Tensor& key, const at::Tensor& value,
                                   const AttentionOutput& whole) {
   const double scale = 1 / std::sqrt(static_cast<double>(query.size(3)));
-  const at::Tensor q = heads_first(query), k = heads_first(key), v = heads_first(value);
-  const at::Tensor dout = heads_first(dout_in);
+  const at::Tensor q = wide_heads_first(query), k = wide_heads_first(key),
+                   v = wide_heads_first(value), dout = wide_heads_first(dout_in);
   const at::Tensor scores = at::matmul(q, k.transpose(2, 3)) * scale;
   const at::Tensor weights = at::exp(scores - whole.log_sum_exp.unsqueeze(-1));
-  const at::Tensor dot = (dout * heads_first(whole.out)).sum(-1, true);
+  const at::Tensor dot = (dout * wide_heads_first(whole.out)).sum(-1, true);
   const at::Tensor dscores = weights * (at::matmul(dout, v.transpose(2, 3)) - dot) * scale;
-  const auto tokens_first = [](const at::Tensor& x) { return heads_first(x).contiguous(); };
+  const auto tokens_first = [&](const at::Tensor& x) {
+    return heads_first(x).to(query.scalar_type()).contiguous();
+  };
   return {tokens_first(at::matmul(dscores, k)),
           tokens_first(at::matmul(dscores.transpose(2, 3), q)),
           tokens_first(at::matmul(weights.transpose(2, 3), dout))};
@@ -69,11 +81,12 @@ AttentionGradients flash_backward(const at::Tensor& dout, const at::Tensor& quer
 }
 
 // cuDNN's plans for the device of x; null where cuDNN does not start. Plans take a second to build,
-// so they live as long as the process.
+// so they live as long as the process, and are not taken down behind main(): CUDA may be gone then.
 kernels::CudnnAttention* cudnn_for(const at::Tensor& x) {
   static std::mutex mutex;
-  static std::map<int, std::unique_ptr<kernels::CudnnAttention>> by_device;
+  static auto& by_device = *new std::map<int, std::unique_ptr<kernels::CudnnAttention>>;
   const std::scoped_lock lock(mutex);
+  const c10::cuda::CUDAGuard guard(x.device());
   const auto [entry, is_new] = by_device.try_emplace(x.device().index());
   if (is_new) {
     try {
@@ -183,7 +196,7 @@ AttentionGradients cudnn_backward(kernels::CudnnAttention& cudnn, const at::Tens
 AttentionOutput cuda_attention_forward(const at::Tensor& query, const at::Tensor& key,
                                        const at::Tensor& value) {
   const c10::cuda::CUDAGuard guard(query.device());
-  if (query.scalar_type() != at::kBFloat16) return plain_forward(query, key, value);
+  if (!takes_tensor_cores(query)) return plain_forward(query, key, value);
   if (kernels::CudnnAttention* cudnn = cudnn_for(query)) {
     const AttentionOutput result = cudnn_forward(*cudnn, query, key, value);
     if (result.out.defined()) return result;
@@ -195,7 +208,7 @@ AttentionGradients cuda_attention_backward(const at::Tensor& dout, const at::Ten
                                            const at::Tensor& key, const at::Tensor& value,
                                            const AttentionOutput& whole) {
   const c10::cuda::CUDAGuard guard(query.device());
-  if (query.scalar_type() != at::kBFloat16) return plain_backward(dout, query, key, value, whole);
+  if (!takes_tensor_cores(query)) return plain_backward(dout, query, key, value, whole);
   if (kernels::CudnnAttention* cudnn = cudnn_for(query)) {
     const AttentionGradients result = cudnn_backward(*cudnn, dout, query, key, value, whole);
     if (result.query.defined()) return result;

@@ -1,5 +1,6 @@
 // Attention on a GPU: cuDNN where it has a plan, else PyTorch's flash attention, and plain matrix
-// products for types wider than bf16. Only in builds with PENDULUM_CUDA.
+// products for types wider than bf16 and for heads that neither takes. Only in builds with
+// PENDULUM_CUDA.
 #pragma once
 #include <ATen/core/Tensor.h>
 

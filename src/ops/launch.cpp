@@ -39,6 +39,7 @@ at::Tensor sum_over_pieces(const at::Tensor& partial) {
   at::Tensor out = at::empty({groups, dim}, partial.options());
   if (partial.is_cuda()) {
 #ifdef PENDULUM_CUDA
+    const c10::DeviceGuard on_device(partial.device());
     kernels::sum_pieces_cuda(pointer<float>(out), const_pointer<float>(partial), groups, pieces,
                              dim, current_stream(partial));
 #endif

@@ -1,6 +1,7 @@
 // Which implementation a tensor gets, and how a CPU kernel is spread over threads.
 #pragma once
 #include <ATen/core/Tensor.h>
+#include <c10/core/DeviceGuard.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -28,6 +29,13 @@ inline int64_t row_grain(int64_t dim) {
 // The last dimension is the row: all others together are the number of rows.
 inline int64_t rows_of(const at::Tensor& x) { return x.numel() / std::max<int64_t>(1, x.size(-1)); }
 
+// Whether the rows of a (groups..., D) tensor lie one fixed distance apart, so that a kernel can
+// step over them.
+inline bool has_even_rows(const at::Tensor& t) {
+  if (t.stride(-1) != 1) return false;
+  return t.dim() < 3 || t.size(0) == 1 || t.stride(0) == t.size(1) * t.stride(1);
+}
+
 // The elements' sum over pieces, (groups, pieces, dim) -> (groups, dim), in the order of the
 // pieces.
 at::Tensor sum_over_pieces(const at::Tensor& partial);
@@ -42,9 +50,11 @@ void with_element(const at::Tensor& x, const Call& call) {
   }
 }
 
-// Calls f with a float or a kernels::bf16, the elements of the CUDA kernels.
+// Calls f with a float or a kernels::bf16, the elements of the CUDA kernels. Kernels run on the
+// thread's current GPU, whatever stream they get: x's is current meanwhile.
 template <class Call>
 void with_cuda_element(const at::Tensor& x, const Call& call) {
+  const c10::DeviceGuard on_device(x.device());
   if (x.scalar_type() == at::kBFloat16) {
     call(kernels::bf16{});
   } else {
