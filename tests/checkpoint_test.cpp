@@ -17,6 +17,7 @@
 #include "checkpoint/manifest.h"
 #include "child_process.h"
 #include "core/hash.h"
+#include "error_message.h"
 
 // This program's own write, fsync, rename and unlinkat stand before the C library's and can fail or
 // kill on demand.
@@ -121,6 +122,31 @@ TEST(Checkpoint, RoundTrip) {
   EXPECT_EQ(entries(run), (std::vector<std::string>{"step-00000500", "step-123456789"}));
   expect_latest(run, 123456789);
   expect_equal(load_checkpoint(step_folder(run, "step-00000500")), contents_of(500));
+}
+
+TEST(Checkpoint, TensorsAreReadByNameShapeAndType) {
+  const std::string run = fresh_folder("read");
+  const std::string folder = CheckpointStore(run, 1).save(1, contents_of(1));
+  const CheckpointFiles files = open_checkpoint(folder);
+  const at::Tensor a = at::full({3, 4}, NAN), b = at::zeros({5}, at::kLong);
+  files.read("model", {{"b", b}, {"a", a}});
+  EXPECT_TRUE(at::equal(a, contents_of(1).tensors["model"][0].second));
+  EXPECT_TRUE(at::equal(b, contents_of(1).tensors["model"][1].second));
+  const auto refusal = [&](const std::string& stem, const NamedTensors& to) {
+    return message_of<DataError>([&] { files.read(stem, to); });
+  };
+  const std::string path = folder + "/model.safetensors";
+  EXPECT_EQ(refusal("other", {}), "the checkpoint has no file other.safetensors");
+  EXPECT_NE(refusal("model", {{"c", a}}).find(path), std::string::npos);
+  EXPECT_EQ(refusal("model", {{"a", at::zeros({4, 3})}}),
+            path + ": tensor a has shape [3, 4], here [4, 3]");
+  // The same shape, and values that would survive the conversion.
+  for (const at::ScalarType type : {at::kDouble, at::kBFloat16, at::kLong}) {
+    const at::Tensor other = at::full({3, 4}, 7, type);
+    EXPECT_EQ(refusal("model", {{"a", other}}),
+              path + text(": tensor a is of type Float, here ", type));
+    EXPECT_TRUE(at::equal(other, at::full({3, 4}, 7, type)));
+  }
 }
 
 TEST(Checkpoint, StateThatJsonCannotCarry) {

@@ -14,6 +14,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "embed/clip_pixels.h"
+#include "error_message.h"
 #include "safetensors/safetensors.h"
 #include "small_clip.h"
 
@@ -21,20 +22,6 @@ namespace pendulum {
 namespace {
 
 using namespace small_clip;
-
-std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-void expect_parts(const std::string& message, const std::vector<std::string>& parts) {
-  for (const std::string& part : parts)
-    EXPECT_NE(message.find(part), std::string::npos) << message << "\nlacks: " << part;
-}
 
 Frames noise(int count, int height, int width) {
   Frames frames(count, height, width);
@@ -128,7 +115,7 @@ TEST(ClipImage, NamesWhatIsWrong) {
     auto tensors = small_tensors();
     change(tensors);
     write(folder, tensors);
-    return message_of([&] { open(folder); });
+    return message_of<Error>([&] { open(folder); });
   };
   const std::string bias = "vision_model.encoder.layers.1.mlp.fc1.bias";
   expect_parts(with([&](auto& t) { t.erase(bias); }), {"model.safetensors", bias, "missing"});
@@ -145,7 +132,7 @@ TEST(ClipImage, NamesWhatIsWrong) {
     nlohmann::json changed = small_config();
     changed[key] = value;
     write(folder, changed);
-    return message_of([&] { open(folder); });
+    return message_of<Error>([&] { open(folder); });
   };
   expect_parts(config("model_type", "siglip_vision_model"), {"config.json", "model_type"});
   expect_parts(config("hidden_act", "relu"), {"config.json", "hidden_act"});
@@ -153,10 +140,10 @@ TEST(ClipImage, NamesWhatIsWrong) {
   expect_parts(config("num_hidden_layers", 3), {"encoder.layers.2.", "missing"});
   expect_parts(config("patch_size", nullptr), {"config.json", "patch_size"});
   std::ofstream(folder / "config.json") << "{";
-  expect_parts(message_of([&] { open(folder); }), {"config.json"});
+  expect_parts(message_of<Error>([&] { open(folder); }), {"config.json"});
   fs::remove(folder / "config.json");
   fs::resize_file(folder / "model.safetensors", 1000);
-  expect_parts(message_of([&] { open(folder); }), {"model.safetensors"});
+  expect_parts(message_of<Error>([&] { open(folder); }), {"model.safetensors"});
   EXPECT_THROW(open("/nowhere/at/all"), ConfigError);
   EXPECT_THROW(ClipImageEncoder(ImageConfig{}), ConfigError);
 }

@@ -11,6 +11,7 @@
 #include "config/config.h"
 #include "config/nearest.h"
 #include "core/error.h"
+#include "error_message.h"
 
 namespace pendulum {
 
@@ -52,18 +53,8 @@ class ConfigFiles : public testing::Test {
   std::string folder_;
 };
 
-template <class Act>
-inline std::string error_of(const Act& act) {
-  try {
-    act();
-  } catch (const ConfigError& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
 inline std::string parse_error(const std::string& yaml) {
-  return error_of([&] { parse_config(yaml, "x.yaml"); });
+  return message_of([&] { parse_config(yaml, "x.yaml"); });
 }
 
 // kSmall with one piece of text replaced.
@@ -72,13 +63,6 @@ inline std::string with(const std::string& old_text, const std::string& new_text
   const size_t at = out.find(old_text);
   EXPECT_NE(at, std::string::npos) << old_text;
   return out.replace(at, old_text.size(), new_text);
-}
-
-// One line, and all of these parts in it.
-inline void expect_parts(const std::string& message, const std::vector<std::string>& parts) {
-  EXPECT_EQ(message.find('\n'), std::string::npos) << message;
-  for (const std::string& part : parts)
-    EXPECT_NE(message.find(part), std::string::npos) << part << "\nnot in\n" << message;
 }
 
 }  // namespace pendulum

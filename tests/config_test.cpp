@@ -246,26 +246,26 @@ TEST_F(ConfigFiles, IncludesLieUnderneath) {
 TEST_F(ConfigFiles, ErrorsNameTheFileThatHoldsTheMistake) {
   write("base/common.yaml", with("lr: 1e-3", "lrr: 1e-3"));
   const std::string path = write("run.yaml", "include: base/common.yaml\nrun: {name: other}\n");
-  expect_parts(error_of([&] { load_config(path); }),
+  expect_parts(message_of([&] { load_config(path); }),
                {folder_ + "/base/common.yaml:7: optim.lrr: unknown key"});
   write("base/common.yaml", kSmall);
   write("run.yaml", "include: base/common.yaml\n\nrun: {nam: other}\n");
-  expect_parts(error_of([&] { load_config(path); }),
+  expect_parts(message_of([&] { load_config(path); }),
                {path + ":3: run.nam: unknown key", "\"name\""});
   write("base/common.yaml", with("version: 1", "version: 3"));
-  expect_parts(error_of([&] { load_config(path); }), {"base/common.yaml:1: version"});
+  expect_parts(message_of([&] { load_config(path); }), {"base/common.yaml:1: version"});
   write("run.yaml", "include: {a: b}\n");
-  expect_parts(error_of([&] { load_config(path); }),
+  expect_parts(message_of([&] { load_config(path); }),
                {path + ":1: include: expected a file or a list of files"});
 }
 
 TEST_F(ConfigFiles, IncludeCyclesAreRefused) {
   const std::string a = write("a.yaml", "version: 1\ninclude: b.yaml\n");
   const std::string b = write("b.yaml", "include: ./a.yaml\n");
-  expect_parts(error_of([&] { load_config(a); }),
+  expect_parts(message_of([&] { load_config(a); }),
                {b + ":1: include: the file includes itself: " + a + " -> " + b + " -> " + a});
   const std::string self = write("self.yaml", "include: self.yaml\n");
-  expect_parts(error_of([&] { load_config(self); }),
+  expect_parts(message_of([&] { load_config(self); }),
                {self + ":1: include: the file includes itself"});
   // Twice without a cycle is sound.
   write("small.yaml", kSmall);
@@ -277,15 +277,15 @@ TEST_F(ConfigFiles, IncludeCyclesAreRefused) {
 
 TEST_F(ConfigFiles, MissingFilesNameTheNearest) {
   write("quickstart.yaml", kSmall);
-  expect_parts(error_of([&] { load_config(folder_ + "/quikstart.yaml"); }),
+  expect_parts(message_of([&] { load_config(folder_ + "/quikstart.yaml"); }),
                {folder_ + "/quikstart.yaml: no such file; did you mean \"" + folder_ +
                 "/quickstart.yaml\"?"});
-  EXPECT_EQ(error_of([&] { load_config(folder_ + "/nowhere/a.yaml"); }),
+  EXPECT_EQ(message_of([&] { load_config(folder_ + "/nowhere/a.yaml"); }),
             folder_ + "/nowhere/a.yaml: no such file");
-  expect_parts(error_of([&] { load_config(folder_); }), {folder_ + ": is a folder"});
+  expect_parts(message_of([&] { load_config(folder_); }), {folder_ + ": is a folder"});
   const std::string path =
       write("run.yaml", "version: 1\ninclude:\n  - quickstart.yaml\n  - bse.yaml\n");
-  expect_parts(error_of([&] { load_config(path); }),
+  expect_parts(message_of([&] { load_config(path); }),
                {path + ":4: include: " + folder_ + "/bse.yaml: no such file"});
 }
 
@@ -312,7 +312,7 @@ TEST_F(ConfigFiles, SetLaysOneValueOverTheFile) {
 TEST_F(ConfigFiles, SetReportsItself) {
   const std::string path = write("small.yaml", kSmall);
   const auto set = [&](const std::string& assignment) {
-    return error_of([&] { load_config(path, {assignment}); });
+    return message_of([&] { load_config(path, {assignment}); });
   };
   expect_parts(set("optim.lrr=3"),
                {"--set optim.lrr=3: optim.lrr: unknown key; did you mean \"lr\"?"});

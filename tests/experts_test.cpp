@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "core/error.h"
+#include "error_message.h"
 #include "model/parameters.h"
 
 namespace pendulum {
@@ -28,12 +29,7 @@ class ExpertFolders : public testing::Test {
   }
   template <class E>
   void refuses(const std::function<void()>& act, const std::string& words) {
-    try {
-      act();
-      ADD_FAILURE() << words;
-    } catch (const E& error) {
-      EXPECT_NE(std::string(error.what()).find(words), std::string::npos) << error.what();
-    }
+    expect_parts(message_of<E>(act), {words});
   }
 
   const fs::path folder_ = fs::path(testing::TempDir()) / "experts_test";
@@ -70,7 +66,8 @@ TEST_F(ExpertFolders, TheBoundaryIsThatOfTheFolderOrThePublishedOne) {
                        text("model_index.json: boundary_ratio is ", bad));
   }
   write("model_index.json", "{");
-  refuses<DataError>([&] { expert_boundary(folder, text_to_video_); }, "this is no JSON");
+  refuses<DataError>([&] { expert_boundary(folder, text_to_video_); },
+                     "model_index.json: is no JSON: line 1, column 2");
 }
 
 TEST_F(ExpertFolders, AnExpertTrainsItsTimesUnlessOthersAreAskedFor) {

@@ -2,6 +2,7 @@
 #include "export/export.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -12,6 +13,8 @@
 
 #include "checkpoint/checkpoint.h"
 #include "core/error.h"
+#include "core/json_file.h"
+#include "error_message.h"
 #include "export/model_record.h"
 #include "export/single_file.h"
 #include "model/diffusers_config.h"
@@ -25,22 +28,6 @@ namespace pendulum {
 namespace {
 
 namespace fs = std::filesystem;
-
-// What() of the error that `action` throws; empty where it throws none of this kind.
-template <class Kind, class Action>
-std::string message_of(Action action) {
-  try {
-    action();
-  } catch (const Kind& error) {
-    return error.what();
-  } catch (...) {
-  }
-  return "";
-}
-
-bool mentions(const std::string& message, const std::string& words) {
-  return message.find(words) != std::string::npos;
-}
 
 class ExportTest : public testing::Test {
  protected:

@@ -2,25 +2,17 @@
 #include "model/lora.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "error_message.h"
 #include "model/video_transformer.h"
+#include "small_wan.h"
 #include "support.h"
 
 namespace pendulum {
 namespace {
-
-WanConfig small_config() {
-  return {.layers = 2,
-          .heads = 2,
-          .head_dim = 16,
-          .ffn_dim = 48,
-          .freq_dim = 16,
-          .in_channels = 3,
-          .out_channels = 3,
-          .text_dim = 10};
-}
 
 const LoraConfig kAll{.rank = 4, .alpha = 6};
 
@@ -32,7 +24,7 @@ at::Tensor run(const VideoTransformer& model, at::ScalarType type = at::kDouble)
 
 // Every parameter random, so that nothing is hidden behind a zero.
 VideoTransformer awake(const LoraConfig& lora, at::ScalarType type = at::kDouble) {
-  VideoTransformer model(small_config(), 7, type);
+  VideoTransformer model(small_wan(), 7, type);
   randomise(model.parameters(), 7);
   if (lora.rank > 0) {
     model.add_adapters(lora, 8);
@@ -47,7 +39,7 @@ std::map<std::string, at::Tensor> by_name(const NamedTensors& tensors) {
 
 TEST(Lora, FreshAdaptersChangeNothing) {
   for (const at::ScalarType type : {at::kDouble, at::kFloat}) {
-    VideoTransformer model(small_config(), 7, type);
+    VideoTransformer model(small_wan(), 7, type);
     randomise(model.parameters(), 7);
     const at::Tensor before = run(model, type);
     model.add_adapters(kAll, 8);
@@ -78,7 +70,7 @@ TEST(Lora, GradientsAreThoseOfTheMergedWeight) {
   run(merged).square().sum().backward();
   const auto whole = by_name(merged.parameters());
   const auto found = by_name(model.trainable());
-  for (const std::string& layer : adapted_layers(small_config(), kAll.targets)) {
+  for (const std::string& layer : adapted_layers(small_wan(), kAll.targets)) {
     const at::Tensor gradient = whole.at(layer + ".weight").grad();
     const at::Tensor down = adapters.at(adapter_down(layer)).detach();
     const at::Tensor up = adapters.at(adapter_up(layer)).detach();
@@ -120,12 +112,7 @@ TEST(Lora, LoadsAdaptersAlone) {
 
 TEST(Lora, RefusesTargetsAndRanksThatCannotBe) {
   const auto refusal = [](const LoraConfig& lora) {
-    try {
-      adapter_specs(small_config(), lora);
-    } catch (const ConfigError& error) {
-      return std::string(error.what());
-    }
-    return std::string("no ConfigError");
+    return message_of([&] { adapter_specs(small_wan(), lora); });
   };
   EXPECT_NE(refusal({.rank = 4, .targets = {"to_q", "to_w"}}).find("\"to_w\" is no linear layer"),
             std::string::npos);

@@ -17,6 +17,19 @@ namespace {
 
 constexpr OptimizerMemory kPlain{}, kAverage{.has_average = true};
 
+// Wide and long enough that what the estimate leaves out is small.
+WanConfig measured_wan() {
+  WanConfig wan;
+  wan.layers = 4;
+  wan.heads = 4;
+  wan.head_dim = 32;
+  wan.ffn_dim = 512;
+  wan.freq_dim = 64;
+  wan.in_channels = wan.out_channels = 8;
+  wan.text_dim = 64;
+  return wan;
+}
+
 TEST(Memory, ActivationCheckpointingKeepsLess) {
   Geometry g = small_geometry();
   g.layers = 10;
@@ -60,6 +73,43 @@ TEST(Memory, MomentsInEightBitsAndTheAverageElsewhere) {
   EXPECT_EQ(memory.average, 0);
   EXPECT_EQ(memory.host, 2 * numbers);
   EXPECT_EQ(memory.state(), (4 + 4 + 4) * numbers);
+}
+
+TEST(Memory, MuonKeepsOneMomentOfHiddenMatrices) {
+  Geometry g = small_geometry();
+  const auto numbers = static_cast<double>(parameter_count(g));
+  const OptimizerMemory muon{.is_muon = true};
+  EXPECT_EQ(state_memory(g, muon).moments, 8 * numbers);
+  g.hidden_matrices = 20;
+  EXPECT_EQ(state_memory(g, muon).moments, 8 * (numbers - 20) + 4 * 20);
+  EXPECT_EQ(state_memory(g, muon, {1, 4}).moments, (8 * (numbers - 20) + 4 * 20) / 4);
+  EXPECT_EQ(state_memory(g, kPlain).moments, 8 * numbers);  // AdamW keeps both
+  Config config = small_config();
+  config.optim.kind = "muon";
+  const Plan plan = make_plan(config, small_catalogues(), g);
+  EXPECT_EQ(plan.memory({1, 16, 16}, 1, 1).moments, 8 * (numbers - 20) + 4 * 20);
+}
+
+// What the plan counts is what the optimiser holds, to the byte.
+TEST(Memory, MomentsAreThoseOfTheOptimizer) {
+  for (const char* kind : {"adamw", "adamw8bit", "muon"}) {
+    for (const int rank : {0, 8}) {
+      Config config;
+      config.lora.rank = rank;
+      VideoTransformer model(measured_wan(), 7);
+      if (rank > 0) model.add_adapters(config.lora, 7);
+      const Optimizer optimizer(select_trainable(model.trainable(), config.model.trainable),
+                                parse_optimizer_kind(kind), false);
+      double held = -8;  // the count of steps
+      for (const auto& [name, tensor] : optimizer.state())
+        held += static_cast<double>(tensor.nbytes());
+      const Geometry g = geometry(config, {8, 4, 4}, measured_wan());
+      const std::string named = kind;
+      const OptimizerMemory memory{.has_8bit_moments = named == "adamw8bit",
+                                   .is_muon = named == "muon"};
+      EXPECT_EQ(state_memory(g, memory).moments, held) << kind << ", rank " << rank;
+    }
+  }
 }
 
 // Ten blocks, of each 50 numbers in frozen matrices; 4 numbers of an adapter train in each.
@@ -123,19 +173,6 @@ TEST(Memory, ActivationsOfTheBlocksThatTrain) {
   EXPECT_EQ(activation_bytes(g, {5, 16, 16}, 1, 1, 2), 0.2 * all + 2 * 12 + 2 * 2 * 8 * 4);
 }
 
-// Wide and long enough that what the estimate leaves out is small.
-WanConfig measured_wan() {
-  WanConfig wan;
-  wan.layers = 4;
-  wan.heads = 4;
-  wan.head_dim = 32;
-  wan.ffn_dim = 512;
-  wan.freq_dim = 64;
-  wan.in_channels = wan.out_channels = 8;
-  wan.text_dim = 64;
-  return wan;
-}
-
 constexpr int kBatch = 1, kWords = 16;
 constexpr Shape kMeasured{9, 96, 128};  // 3 x 12 x 16 tokens
 
@@ -183,8 +220,10 @@ TEST(Memory, EstimateIsWithinAQuarterOfWhatIsHeld) {
   at::set_num_threads(1);
   const Case cases[] = {{"full training"},
                         {"full training", "adamw8bit"},
+                        {"full training", "muon"},
                         {"adapters", "adamw", 8},
                         {"adapters", "adamw8bit", 8},
+                        {"adapters", "muon", 8},
                         {"adapters beside int8", "adamw", 8, ".*", "int8"},
                         {"adapters beside bf16", "adamw", 8, ".*", "bf16"},
                         {"the last two blocks", "adamw", 0, "blocks\\.[23]\\..*"}};
@@ -198,7 +237,8 @@ TEST(Memory, EstimateIsWithinAQuarterOfWhatIsHeld) {
       config.lora.rank = c.rank;
       config.optim.kind = c.optimizer;
       const OptimizerMemory optimizer{.has_average = true,
-                                      .has_8bit_moments = config.optim.kind == "adamw8bit"};
+                                      .has_8bit_moments = config.optim.kind == "adamw8bit",
+                                      .is_muon = config.optim.kind == "muon"};
       const Geometry g = geometry(config, {8, 4, 4}, measured_wan());
       const ProcessMemory estimate = pass_memory(g, optimizer, {}, kMeasured, kBatch, 1, 4);
       const double share = estimate.total() / static_cast<double>(measured_bytes(config));

@@ -13,6 +13,7 @@
 
 #include "core/error.h"
 #include "embed/minilm_encoder.h"
+#include "error_message.h"
 #include "safetensors/safetensors.h"
 
 namespace pendulum {
@@ -32,15 +33,6 @@ std::string temporary_folder(const std::string& name) {
   fs::remove_all(folder);
   fs::create_directories(folder);
   return folder;
-}
-
-std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
 }
 
 // A BERT of random weights, width 8, so small that its forward pass can be written down in loops.
@@ -151,7 +143,9 @@ TEST(MiniLm, IsTheDefinition) {
 
 TEST(MiniLm, NamesWhatDoesNotFit) {
   const TinyBert tiny;
-  const auto message = [&] { return message_of([&] { const MiniLm network(tiny.folder); }); };
+  const auto message = [&] {
+    return message_of<Error>([&] { const MiniLm network(tiny.folder); });
+  };
   tiny.write_config({{"hidden_act", "relu"}});
   EXPECT_NE(message().find("hidden_act"), std::string::npos) << message();
   tiny.write_config({{"intermediate_size", 13}});
@@ -209,11 +203,11 @@ TEST(TextEncoder, RefusesWhatItCannotDo) {
 }
 
 TEST(TextEncoder, SaysWhereItLooked) {
-  const std::string explicit_path = message_of([] {
+  const std::string explicit_path = message_of<Error>([] {
     find_text_weights({"minilm", "/nowhere/at/all", 8}, {});
   });
   EXPECT_NE(explicit_path.find("/nowhere/at/all"), std::string::npos) << explicit_path;
-  const std::string automatic = message_of([] {
+  const std::string automatic = message_of<Error>([] {
     find_text_weights({}, {"/first/.venv", "/second/.venv"});
   });
   EXPECT_NE(automatic.find("/first/.venv"), std::string::npos) << automatic;

@@ -1,6 +1,7 @@
 // The video transformer: names and first values of its parameters, gradients, batch independence,
 // types, loading.
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include <set>
@@ -8,23 +9,14 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/random.h"
+#include "model/first_frame_name.h"
 #include "model/parameters.h"
 #include "model/video_transformer.h"
+#include "small_wan.h"
 #include "support.h"
 
 namespace pendulum {
 namespace {
-
-WanConfig small_config() {
-  return {.layers = 2,
-          .heads = 2,
-          .head_dim = 16,
-          .ffn_dim = 48,
-          .freq_dim = 16,
-          .in_channels = 3,
-          .out_channels = 3,
-          .text_dim = 10};
-}
 
 struct Inputs {
   at::Tensor latents, time, text_states;
@@ -111,7 +103,7 @@ TEST(WanConfig, MistakesNameTheKey) {
 }
 
 TEST(VideoTransformer, FirstValuesAreFunctionsOfSeedAndName) {
-  const VideoTransformer a(small_config(), 7), b(small_config(), 7), c(small_config(), 8);
+  const VideoTransformer a(small_wan(), 7), b(small_wan(), 7), c(small_wan(), 8);
   std::set<std::string> names;
   for (size_t i = 0; i < a.parameters().size(); ++i) {
     const auto& [name, parameter] = a.parameters()[i];
@@ -139,14 +131,14 @@ TEST(VideoTransformer, FirstValuesAreFunctionsOfSeedAndName) {
 }
 
 TEST(VideoTransformer, StartsByPredictingZero) {
-  const VideoTransformer model(small_config(), 7);
+  const VideoTransformer model(small_wan(), 7);
   const at::Tensor out = run(model, inputs_for(model.config(), 2));
   EXPECT_EQ(out.sizes(), (at::IntArrayRef{2, 3, 2, 4, 6}));
   EXPECT_EQ(out.abs().max().item<float>(), 0);
 }
 
 TEST(VideoTransformer, GradientsMatchCentralDifferences) {
-  VideoTransformer model(small_config(), 7, at::kDouble);
+  VideoTransformer model(small_wan(), 7, at::kDouble);
   wake(model);
   const Inputs in = inputs_for(model.config(), 2, at::kDouble);
   const at::Tensor weights = random_tensor({2, 3, 2, 4, 6}, 9, at::kDouble);
@@ -178,7 +170,7 @@ TEST(VideoTransformer, GradientsMatchCentralDifferences) {
 
 // A sample's prediction must not depend on what it shares a batch with.
 TEST(VideoTransformer, SamplesDoNotSeeEachOther) {
-  VideoTransformer model(small_config(), 7, at::kDouble);
+  VideoTransformer model(small_wan(), 7, at::kDouble);
   wake(model);
   const Inputs in = inputs_for(model.config(), 3, at::kDouble);
   const at::Tensor together = run(model, in);
@@ -190,7 +182,7 @@ TEST(VideoTransformer, SamplesDoNotSeeEachOther) {
 }
 
 TEST(VideoTransformer, OneTimePerTokenEqualsOneTimePerSample) {
-  VideoTransformer model(small_config(), 7, at::kDouble);
+  VideoTransformer model(small_wan(), 7, at::kDouble);
   wake(model);
   Inputs in = inputs_for(model.config(), 2, at::kDouble);
   const at::Tensor per_sample = run(model, in);
@@ -199,7 +191,7 @@ TEST(VideoTransformer, OneTimePerTokenEqualsOneTimePerSample) {
 }
 
 TEST(VideoTransformer, NarrowComputeFollowsWide) {
-  VideoTransformer model(small_config(), 7);
+  VideoTransformer model(small_wan(), 7);
   wake(model);
   const Inputs in = inputs_for(model.config(), 2);
   const at::Tensor wide = run(model, in);
@@ -220,7 +212,7 @@ TEST(VideoTransformer, NarrowComputeFollowsWide) {
 // Weights are read where they are at each forward, also after an average was swapped in under the
 // parameters.
 TEST(VideoTransformer, SeesExchangedStorage) {
-  VideoTransformer model(small_config(), 7), other(small_config(), 8);
+  VideoTransformer model(small_wan(), 7), other(small_wan(), 8);
   wake(model);
   wake(other);
   const at::NoGradGuard no_grad;
@@ -233,7 +225,7 @@ TEST(VideoTransformer, SeesExchangedStorage) {
 }
 
 TEST(VideoTransformer, LoadsOnlyWhatFits) {
-  VideoTransformer model(small_config(), 7), other(small_config(), 8);
+  VideoTransformer model(small_wan(), 7), other(small_wan(), 8);
   std::map<std::string, at::Tensor> values(other.parameters().begin(), other.parameters().end());
   model.load(values);
   EXPECT_TRUE(same_bits(model.parameters()[1].second, other.parameters()[1].second));
@@ -248,8 +240,16 @@ TEST(VideoTransformer, LoadsOnlyWhatFits) {
   EXPECT_THROW(model.load(wrong), DataError);
 }
 
+TEST(FirstFrameName, IsReadAsItIsWritten) {
+  for (const FirstFrame kind : {FirstFrame::none, FirstFrame::channels, FirstFrame::latent})
+    EXPECT_EQ(first_frame_named(first_frame_name(kind)), kind);
+  EXPECT_EQ(first_frame_name(FirstFrame::latent), "first-latent");  // as files of old have it
+  EXPECT_EQ(first_frame_named("auto"), std::nullopt);
+  EXPECT_THROW(first_frame_name(FirstFrame(3)), Error);
+}
+
 TEST(VideoTransformer, RefusesInputsThatDoNotFit) {
-  const VideoTransformer model(small_config(), 7);
+  const VideoTransformer model(small_wan(), 7);
   const Inputs in = inputs_for(model.config(), 2);
   EXPECT_THROW(model.forward(in.latents.narrow(3, 0, 3), in.time, in.text_states), Error);
   EXPECT_THROW(model.forward(in.latents, in.time.unsqueeze(1).expand({2, 5}), in.text_states),

@@ -10,7 +10,6 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
-#include <functional>
 #include <iterator>
 #include <thread>
 
@@ -23,6 +22,7 @@
 #include "data/packed_data.h"
 #include "data/scene.h"
 #include "data/synth.h"
+#include "error_message.h"
 
 namespace pendulum {
 namespace {
@@ -60,18 +60,6 @@ std::map<std::string, std::string> refused(const PackReport& report) {
   std::map<std::string, std::string> out;
   for (const Refusal& r : report.refused) out[r.id] = r.reason;
   return out;
-}
-
-// The message of the error that `run` throws; a failure where it throws none or another kind.
-template <class Kind>
-std::string message_of(const std::function<void()>& run) {
-  try {
-    run();
-  } catch (const Kind& e) {
-    return e.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
 }
 
 TEST(Pack, TakesAFolderAndListsWhatItRefuses) {
@@ -244,8 +232,8 @@ TEST(Pack, BadManifestsNameFileAndLine) {
   EXPECT_TRUE(contains(message_of<DataError>([&] { read_manifest((in / "m.jsonl").string()); }),
                        "m.jsonl:70001: broken JSON"));
   put(in / "m.jsonl", "\n\n");
-  message_of<DataError>([&] { read_manifest((in / "m.jsonl").string()); });
-  message_of<DataError>([&] { read_manifest((in / "none.jsonl").string()); });
+  EXPECT_THROW(read_manifest((in / "m.jsonl").string()), DataError);
+  EXPECT_THROW(read_manifest((in / "none.jsonl").string()), DataError);
   // In a folder a loop is an error too, not an endless walk.
   EXPECT_TRUE(contains(message_of<DataError>([&] { read_media_folder(in.string()); }), "loop"));
 }
@@ -259,10 +247,10 @@ TEST(Pack, AsksForWhatTheUserMustSay) {
   EXPECT_NE(message_of<ConfigError>([&] { pack(options); }).find("--holder"), std::string::npos);
   options = own(folder);
   options.input = (folder / "none").string();
-  message_of<ConfigError>([&] { pack(options); });
+  EXPECT_THROW(pack(options), ConfigError);
   options = own(folder);
   options.validation = 1;
-  message_of<ConfigError>([&] { pack(options); });
+  EXPECT_THROW(pack(options), ConfigError);
   options = own(folder);
   pack(options);
   EXPECT_NE(message_of<ConfigError>([&] { pack(options); }).find("exists already"),

@@ -3,6 +3,7 @@
 // tests/oracle/pipeline_oracle.py loads them and draws.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -12,6 +13,8 @@
 #include <functional>
 
 #include "core/error.h"
+#include "core/json_file.h"
+#include "error_message.h"
 #include "export/encoder_files.h"
 #include "export/export.h"
 #include "export/model_record.h"
@@ -33,19 +36,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr Shape kShape{5, 16, 32};
-
-std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const DataError& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-bool mentions(const std::string& message, const std::string& words) {
-  return message.find(words) != std::string::npos;
-}
 
 class PipelineExport : public testing::Test {
  protected:
@@ -123,6 +113,21 @@ TEST_F(PipelineExport, NamesEveryPartForDiffusers) {
   EXPECT_TRUE(mentions(card(), "max_sequence_length=8"));
 }
 
+// What is told before the run is what the export finds behind it.
+TEST_F(PipelineExport, CaptionsBesideImageStatesHaveOneLength) {
+  TrainedModel model = wan_model(FirstFrame::channels, true);
+  EXPECT_EQ(pipeline_obstacle(model), "");
+  EXPECT_EQ(caption_obstacle(model.codec_config, model.text_config, true), "");
+  model.text_config.length = 256;
+  const std::string found = pipeline_obstacle(model);
+  EXPECT_TRUE(mentions(found, "beside captions of 256 tokens, and diffusers takes the last 512"));
+  EXPECT_EQ(caption_obstacle(model.codec_config, model.text_config, true), found);
+  // Of no concern without image states, or where there is no pipeline anyway.
+  EXPECT_EQ(caption_obstacle(model.codec_config, model.text_config, false), "");
+  EXPECT_EQ(caption_obstacle({.kind = "haar"}, model.text_config, true), "");
+  EXPECT_EQ(caption_obstacle(model.codec_config, {.kind = "minilm", .length = 256}, true), "");
+}
+
 TEST_F(PipelineExport, SchedulerHasTheShiftOfTheTrainingShape) {
   TrainedModel model = wan_model();
   write_export(model, folder_, at::kFloat, false);
@@ -179,7 +184,7 @@ TEST_F(PipelineExport, DamagedImageFieldsAreNamed) {
     nlohmann::json damaged = whole;
     damaged[nlohmann::json::json_pointer(field)] = value;
     std::ofstream(folder_ + "/pendulum.json") << damaged;
-    return message_of([&] { load_export(folder_); });
+    return message_of<DataError>([&] { load_export(folder_); });
   };
   EXPECT_TRUE(mentions(refusal("/image_to_video", "sometimes"), "first-latent"));
   EXPECT_TRUE(mentions(refusal("/image_to_video", "none"), "channels beside the latent"));
@@ -354,8 +359,9 @@ TEST_F(PipelineExport, CheckNamesAWeightThatChanged) {
   const at::NoGradGuard no_grad;
   at::Tensor bias = read.transformer->parameters()[3].second;
   bias.view(-1)[0] += 1e-3;
-  EXPECT_TRUE(mentions(message_of([&] { check_reloaded(model, read, at::kFloat, "x", base_); }),
-                       read.transformer->parameters()[3].first));
+  EXPECT_TRUE(
+      mentions(message_of<DataError>([&] { check_reloaded(model, read, at::kFloat, "x", base_); }),
+               read.transformer->parameters()[3].first));
 }
 
 // One number of one tensor of a safetensors file, where the export has it.
@@ -389,7 +395,7 @@ TEST_F(PipelineExport, CheckDrawsWithEveryPart) {
                                   folder_ + "/image_encoder");
     read.codec_config.weights = folder_ + "/vae";
     const std::string found =
-        message_of([&] { check_reloaded(model, read, at::kFloat, folder_, base_); });
+        message_of<DataError>([&] { check_reloaded(model, read, at::kFloat, folder_, base_); });
     EXPECT_TRUE(mentions(found, each.complaint)) << each.part << ": " << found;
     EXPECT_FALSE(fs::exists(base_ + "/first_frame.png"));
   }

@@ -15,6 +15,7 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/random.h"
+#include "error_message.h"
 #include "model/diffusers_config.h"
 #include "model/parameters.h"
 #include "safetensors/safetensors.h"
@@ -78,13 +79,10 @@ class Pretrained : public testing::Test {
   }
   // What opening and loading says.
   static std::string refusal(const std::string& path) {
-    try {
+    return message_of<DataError>([&] {
       VideoTransformer model(small_config(), 3);
       PretrainedTransformer::open(path).load_into(model);
-    } catch (const DataError& e) {
-      return e.what();
-    }
-    return "no DataError";
+    });
   }
   static void expect_loads(const std::string& path, const NamedTensors& want,
                            const WanConfig& config = small_config()) {
@@ -185,12 +183,7 @@ TEST_F(Pretrained, TheConfigurationMustAgree) {
   model.import = write("one.safetensors", random_weights());
   EXPECT_EQ(wan_config(model, {3, 10}).ffn_dim, 48);
   const auto said = [&](int channels, int text_dim) {
-    try {
-      wan_config(model, {channels, text_dim});
-    } catch (const ConfigError& e) {
-      return std::string(e.what());
-    }
-    return std::string("no ConfigError");
+    return message_of([&] { wan_config(model, {channels, text_dim}); });
   };
   EXPECT_NE(said(4, 10).find("takes 3 latent channels and gives 3, the codec has 4"),
             std::string::npos);

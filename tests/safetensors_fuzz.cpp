@@ -21,6 +21,7 @@
 #include "model/diffusers_config.h"
 #include "safetensors/safetensors.h"
 #include "safetensors/sharded.h"
+#include "small_wan.h"
 
 namespace pendulum {
 namespace {
@@ -179,15 +180,7 @@ void fuzz(uint64_t inputs, uint64_t first) {
           {"weight_map", {{"a.weight", "part.safetensors"}, {"steps", "part.safetensors"}}}}
           .dump();
   const std::string index_path = (folder / "m.safetensors.index.json").string();
-  const std::string config = diffusers_config({.layers = 2,
-                                               .heads = 2,
-                                               .head_dim = 16,
-                                               .ffn_dim = 48,
-                                               .freq_dim = 16,
-                                               .in_channels = 3,
-                                               .out_channels = 3,
-                                               .text_dim = 10})
-                                 .dump();
+  const std::string config = diffusers_config(small_wan()).dump();
   Counts files, headers, indices, configs;
   for (uint64_t number = first; number < first + inputs; ++number) {
     Dice dice(number);

@@ -16,26 +16,13 @@
 
 #include "core/error.h"
 #include "embed/content_hash.h"
+#include "error_message.h"
 #include "small_umt5.h"
 
 namespace pendulum {
 namespace {
 
 using namespace small_umt5;
-
-std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-void expect_parts(const std::string& message, const std::vector<std::string>& parts) {
-  for (const std::string& part : parts)
-    EXPECT_NE(message.find(part), std::string::npos) << message << "\nlacks: " << part;
-}
 
 // Long enough ago that a hash is remembered.
 void age(const fs::path& path) {
@@ -111,7 +98,7 @@ TEST(Umt5, NamesWhatIsWrongWithTheWeights) {
     auto tensors = small_tensors();
     change(tensors);
     write_tensors(file, tensors);
-    return message_of([&] { open(folder); });
+    return message_of<Error>([&] { open(folder); });
   };
   const std::string norm = "encoder.block.1.layer.1.layer_norm.weight";
   expect_parts(with([&](auto& t) { t.erase(norm); }), {file.string(), norm, "missing"});
@@ -128,7 +115,7 @@ TEST(Umt5, NamesWhatIsWrongWithTheWeights) {
                {"not named as a UMT5 encoder's"});
   EXPECT_EQ(with([](auto&) {}), "no error");
   fs::resize_file(file, fs::file_size(file) - 10);
-  expect_parts(message_of([&] { open(folder); }), {file.string()});
+  expect_parts(message_of<Error>([&] { open(folder); }), {file.string()});
 }
 
 TEST(Umt5, NamesWhatIsWrongWithConfigAndTokenizer) {
@@ -137,7 +124,7 @@ TEST(Umt5, NamesWhatIsWrongWithConfigAndTokenizer) {
     nlohmann::json config = small_config();
     config[key] = value;
     write(folder / "text_encoder/config.json", config.dump());
-    return message_of([&] { open(folder); });
+    return message_of<Error>([&] { open(folder); });
   };
   EXPECT_EQ(with("torch_dtype", "bfloat16"), "no error");
   expect_parts(with("model_type", "t5"), {"config.json", "model_type", "umt5"});
@@ -146,18 +133,19 @@ TEST(Umt5, NamesWhatIsWrongWithConfigAndTokenizer) {
   expect_parts(with("d_model", "wide"), {"config.json", "d_model"});
   expect_parts(with("relative_attention_num_buckets", 2), {"config.json", "buckets"});
   write(folder / "text_encoder/config.json", "{");
-  expect_parts(message_of([&] { open(folder); }), {"config.json"});
+  expect_parts(message_of<Error>([&] { open(folder); }), {"config.json"});
   write(folder / "text_encoder/config.json", small_config().dump());
 
   write(folder / "tokenizer/spiece.model", small_spiece().substr(0, 30));
-  expect_parts(message_of([&] { open(folder); }), {"spiece.model"});
+  expect_parts(message_of<Error>([&] { open(folder); }), {"spiece.model"});
   write(folder / "tokenizer/spiece.model", small_spiece());
   write(folder / "tokenizer/tokenizer_config.json", R"({"extra_ids": 400})");
-  expect_parts(message_of([&] { open(folder); }), {"spiece.model", "320 rows", "407 tokens"});
+  expect_parts(message_of<Error>([&] { open(folder); }),
+               {"spiece.model", "320 rows", "407 tokens"});
   write(folder / "tokenizer/tokenizer_config.json", R"({"extra_ids": -1})");
-  expect_parts(message_of([&] { open(folder); }), {"tokenizer_config.json", "extra_ids"});
+  expect_parts(message_of<Error>([&] { open(folder); }), {"tokenizer_config.json", "extra_ids"});
   fs::remove_all(folder / "tokenizer");
-  expect_parts(message_of([&] { open(folder); }), {"tokenizer is missing", "spiece.model"});
+  expect_parts(message_of<Error>([&] { open(folder); }), {"tokenizer is missing", "spiece.model"});
   EXPECT_THROW(open(folder), ConfigError);
   EXPECT_THROW(open("/nowhere/at/all"), ConfigError);
   const fs::path whole = small_folder("lengths");
@@ -234,7 +222,7 @@ TEST(ContentHash, IsRememberedOnlyForWhatIsUntouched) {
   EXPECT_EQ(content_hash({path}), hash);
   write(memory, "{ broken");
   EXPECT_EQ(content_hash({path}), hash);
-  EXPECT_NE(message_of([&] { content_hash({path + ".missing"}); }).find("missing"),
+  EXPECT_NE(message_of<Error>([&] { content_hash({path + ".missing"}); }).find("missing"),
             std::string::npos);
 }
 

@@ -18,6 +18,7 @@
 #include "attention/slot_groups.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "pendulum/memory.h"
 #include "pendulum/report.h"
 
 namespace pendulum {
@@ -101,8 +102,9 @@ double free_bytes() {
 
 void check_calibration_memory(const Geometry& geometry, const Machine& machine) {
   if (machine.device().is_cuda()) return;  // the device says so itself when it is full
-  const double need =
-      4.0 * static_cast<double>(parameter_count(geometry) + trained_parameters(geometry));
+  // On the CPU its own memory is the one in which weights wait.
+  const ProcessMemory state = state_memory(geometry, OptimizerMemory{});
+  const double need = state.weights + state.gradients + state.host;
   const double there = free_bytes() / std::max(1, machine.world().size());
   if (need <= there) return;
   throw ConfigError(

@@ -1,6 +1,8 @@
 // Builds the embedding stage's parts.
 #include "apps/embedding_parts.h"
 
+#include "model/inputs.h"
+
 namespace pendulum {
 namespace {
 
@@ -20,17 +22,12 @@ std::unique_ptr<TextEncoder> open_text_encoder(const TextConfig& config) {
 EmbeddingParts::EmbeddingParts(const Config& config)
     : codec(make_codec(config.codec)),
       text_encoder(open_text_encoder(config.text)),
-      image_encoder(open_image_encoder(config.image)),
+      image_encoder(make_image_encoder(config.image)),
       architecture(
-          wan_config(config.model, {codec->channels(), text_encoder->dim(), codec->temporal(),
-                                    image_encoder ? image_encoder->dim() : 0})),
+          wan_config(config.model, model_inputs(*codec, *text_encoder, image_encoder.get()))),
       cache(open_cache(config)),
       embedder(*codec, *text_encoder, cache.get(),
                {first_frame_of(config.model, architecture), *codec, image_encoder.get()}) {}
-
-std::unique_ptr<ClipImageEncoder> open_image_encoder(const ImageConfig& config) {
-  return config.kind == "none" ? nullptr : std::make_unique<ClipImageEncoder>(config);
-}
 
 int text_width(const TextConfig& config) { return open_text_encoder(config)->dim(); }
 

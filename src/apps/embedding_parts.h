@@ -26,9 +26,6 @@ struct EmbeddingParts {
   Embedder embedder;
 };
 
-// Null where image.kind is none.
-std::unique_ptr<ClipImageEncoder> open_image_encoder(const ImageConfig& config);
-
 // Width of the states that the configured text encoder gives, without keeping the encoder.
 int text_width(const TextConfig& config);
 

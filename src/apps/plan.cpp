@@ -8,6 +8,7 @@
 
 #include "apps/calibrate.h"
 #include "apps/commands.h"
+#include "apps/export_warning.h"
 #include "apps/planned_run.h"
 #include "apps/replay.h"
 #include "core/error.h"
@@ -61,6 +62,7 @@ bool measure(const PlanCommand& command, const std::vector<SourceCatalogue>& sou
 
 void show_plan(const PlanCommand& command) {
   Config config = load_config(command.path, command.overrides);
+  warn_of_export(config);
   const Geometry geometry = planned_geometry(config);
   const PlannedSources sources = planned_sources(config, geometry);
   if (command.calibrate && !measure(command, sources.catalogues, geometry, &config)) return;

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "apps/embedding_parts.h"
+#include "apps/machine.h"
 #include "config/config.h"
 #include "model/video_transformer.h"
 
@@ -18,6 +19,13 @@ struct StartModel {
 // adapters beside them. Errors as of wan_config, PretrainedTransformer, add_adapters and
 // set_swap_blocks.
 StartModel start_model(const Config& config, const EmbeddingParts& embedding);
+
+// The same model with fresh values everywhere, of nothing that is imported: what measurements run.
+VideoTransformer fresh_model(const Config& config, const WanConfig& architecture);
+
+// On the machine's device, in its type; what blocks keep for the backward pass, and where, as the
+// configuration says.
+void set_up_passes(VideoTransformer& model, const ModelConfig& config, const Machine& machine);
 
 // Where there are none yet, fresh values or those of model.import for the parameters that this
 // process holds.

@@ -6,6 +6,7 @@
 
 #include "apps/commands.h"
 #include "apps/embedding_parts.h"
+#include "apps/export_warning.h"
 #include "apps/machine.h"
 #include "apps/run_folder.h"
 #include "apps/run_origins.h"
@@ -49,6 +50,7 @@ int train(const TrainOptions& options) {
   const Config config = load_config(options.path, options.overrides);
   const Machine machine(config.mesh);
   const RunFolder folder(config, machine.world(), options.fresh, options.resume);
+  if (machine.world().rank() == 0) warn_of_export(config);
 
   const std::vector<Origin> origins = run_origins(config, folder, machine.world());
   const Sources sources = open_sources(config, folder.rights());
@@ -61,17 +63,14 @@ int train(const TrainOptions& options) {
 
   StartModel start = start_model(config, embedding);
   VideoTransformer& model = start.model;
-  model.to(machine.device());
-  model.set_compute(machine.compute_type());
-  const auto checkpointing = parse_activation_checkpointing(config.model.activation_checkpointing);
-  model.set_activation_checkpointing(checkpointing);
-  model.set_offload(config.model.offload != "none");
+  set_up_passes(model, config.model, machine);
 
   Communicator& world = machine.world();
   const Placement placement = place(world.rank(), world.size(), config.mesh);
   check_world_memory(plan, placement.processes);
   const SlotGroups groups(world, placement.processes, plan.widths(), model.config().heads);
-  check_parity(groups, model.config(), machine.device(), machine.compute_type(), checkpointing);
+  check_parity(groups, model.config(), machine.device(), machine.compute_type(),
+               parse_activation_checkpointing(config.model.activation_checkpointing));
   select_trainable(model.trainable(), config.model.trainable);
   ShardedParameters weights(model.parameters(), world,
                             sharding(config.mesh, placement, world, model));

@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include "apps/start_model.h"
 #include "model/config.h"
 #include "ops/random_tensor.h"
 #include "optim/optimizer.h"
@@ -12,15 +13,11 @@ namespace pendulum {
 TrainingPass::TrainingPass(const Config& config, const Machine& machine, const Geometry& geometry)
     : geometry_(geometry),
       device_(machine.device()),
-      model_(wan_config(config.model, {geometry.latent_channels(), geometry.text_dim,
-                                       geometry.temporal, geometry.image_dim}),
-             config.run.seed) {
-  if (config.lora.rank > 0) model_.add_adapters(config.lora, config.run.seed);
-  model_.to(device_);
+      model_(fresh_model(config,
+                         wan_config(config.model, {geometry.latent_channels(), geometry.text_dim,
+                                                   geometry.temporal, geometry.image_dim}))) {
+  set_up_passes(model_, config.model, machine);
   trained_ = select_trainable(model_.trainable(), config.model.trainable).front().second;
-  model_.set_compute(machine.compute_type());
-  model_.set_activation_checkpointing(
-      parse_activation_checkpointing(config.model.activation_checkpointing));
 }
 
 const TrainingPass::Inputs& TrainingPass::inputs(const Shape& shape, int batch) {

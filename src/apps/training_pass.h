@@ -17,7 +17,7 @@ namespace pendulum {
 class TrainingPass {
  public:
   // Fresh weights on the machine's device, for latents and states of the geometry's sizes. What
-  // trains is what trains in the run, all of it in fp32.
+  // trains is what trains in the run; what is frozen is stored, and waits, as it does there.
   TrainingPass(const Config& config, const Machine& machine, const Geometry& geometry);
 
   // `batch` samples of `shape`, their tokens shared by `group` (null: by nobody). Gradients add up

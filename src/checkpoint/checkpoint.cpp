@@ -2,6 +2,7 @@
 #include "checkpoint/checkpoint.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -88,6 +89,11 @@ void CheckpointFiles::read(const std::string& stem, const NamedTensors& to) cons
     if (saved.sizes() != tensor.sizes()) {
       throw DataError(text(found->second.path(), ": tensor ", name, " has shape ", saved.sizes(),
                            ", here ", tensor.sizes()));
+    }
+    // Numbers of another type are not converted: what is saved as bytes means something else.
+    if (saved.scalar_type() != tensor.scalar_type()) {
+      throw DataError(text(found->second.path(), ": tensor ", name, " is of type ",
+                           saved.scalar_type(), ", here ", tensor.scalar_type()));
     }
     tensor.detach().copy_(saved);
   }

@@ -29,7 +29,7 @@ struct CheckpointFiles {
   std::map<std::string, SafetensorsFile> tensors;  // file name without .safetensors
   nlohmann::json state;
   // Fills `to` from one of the files. DataError names the file, or the first tensor that is missing
-  // or of another shape.
+  // or of another shape or type; those before it are filled then.
   void read(const std::string& stem, const NamedTensors& to) const;
 };
 CheckpointFiles open_checkpoint(const std::string& folder);

@@ -2,10 +2,10 @@
 #include "checkpoint/manifest.h"
 
 #include <filesystem>
-#include <fstream>
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "core/json_file.h"
 #include "core/publish.h"
 
 namespace pendulum {
@@ -57,9 +57,10 @@ void write_checkpoint_manifest(const std::string& folder, const CheckpointManife
 
 CheckpointManifest read_checkpoint_manifest(const std::string& folder) {
   const std::string path = folder + kFileName;
-  std::ifstream in(path, std::ios::binary);
-  if (!in) throw DataError(text(folder, " is no checkpoint: it has no manifest.json"));
-  const json source = json::parse(in, nullptr, false);
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored))
+    throw DataError(text(folder, " is no checkpoint: it has no manifest.json"));
+  const json source = read_json(path);
   if (!source.is_object() || !source.contains("format") || !source.contains("checksum")) {
     throw DataError(text(path, " is not the manifest of a checkpoint"));
   }

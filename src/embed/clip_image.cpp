@@ -15,7 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kVersion = 1;  // raise it with every change of a state's values
+constexpr int kClipVersion = 1;  // raise it with every change of a state's values
 
 std::string find_weights(const ImageConfig& config) {
   if (config.kind != "clip")
@@ -38,7 +38,7 @@ at::Tensor ClipImageEncoder::states(const Frames& frames) const {
 
 std::string ClipImageEncoder::key() const {
   std::call_once(key_once_, [&] {
-    key_ = text("clip/", content_hash(network_.paths()).substr(0, 32), "/v", kVersion);
+    key_ = text("clip/", content_hash(network_.paths()).substr(0, 32), "/v", kClipVersion);
   });
   return key_;
 }
@@ -54,6 +54,10 @@ std::vector<TakenFile> ClipImageEncoder::files() const {
     files.push_back({"image_encoder/" + name.string(), path, name.extension() == ".safetensors"});
   }
   return files;
+}
+
+std::unique_ptr<ClipImageEncoder> make_image_encoder(const ImageConfig& config) {
+  return config.kind == "none" ? nullptr : std::make_unique<ClipImageEncoder>(config);
 }
 
 }  // namespace pendulum

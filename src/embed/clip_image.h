@@ -2,6 +2,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <mutex>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -38,5 +39,8 @@ class ClipImageEncoder {
   mutable std::once_flag key_once_;
   mutable std::string key_;
 };
+
+// The encoder that a configuration names; null where image.kind is none. Errors as above.
+std::unique_ptr<ClipImageEncoder> make_image_encoder(const ImageConfig& config);
 
 }  // namespace pendulum

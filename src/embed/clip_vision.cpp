@@ -3,15 +3,16 @@
 #include "embed/clip_vision.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "core/error.h"
+#include "core/json_file.h"
 #include "embed/stored_linear.h"
 
 namespace pendulum {
@@ -103,8 +104,7 @@ ClipVision::ClipVision(const std::string& path) : tensors_(open_tensors(path)) {
   const fs::path config = fs::path(path) / "config.json";
   if (fs::is_directory(path) && fs::exists(config)) {
     config_path_ = config.string();
-    std::ifstream file(config);
-    config_ = read_config(json::parse(file, nullptr, false), config_path_);
+    config_ = read_config(read_json(config_path_), config_path_);
   } else {
     config_ = config_from_shapes();
   }

@@ -2,20 +2,19 @@
 #include "embed/minilm.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/json_file.h"
 #include "safetensors/safetensors.h"
 
 namespace pendulum {
 namespace {
 
 nlohmann::json read_config(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) throw DataError(text(path, ": cannot be opened for reading"));
-  const nlohmann::json config = nlohmann::json::parse(file, nullptr, false);
+  const nlohmann::json config = read_json(path);
   if (!config.is_object()) throw DataError(text(path, ": is not a JSON object"));
   const auto require = [&](const char* name, const char* expected) {
     const auto found = config.find(name);

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/json_file.h"
 #include "embed/sentencepiece_model.h"
 
 namespace pendulum {
@@ -141,7 +142,7 @@ T5Vocabulary read_t5_vocabulary(const std::string& path) {
   int sentinels = kUmt5Sentinels;
   const std::string config_path = (fs::path(path).parent_path() / "tokenizer_config.json").string();
   if (fs::exists(config_path)) {
-    const json config = json::parse(read_file(config_path), nullptr, false);
+    const json config = read_json(config_path);
     if (!config.is_object()) throw DataError(text(config_path, ": is not a JSON object"));
     const json number = config.value("extra_ids", json(static_cast<unsigned>(kUmt5Sentinels)));
     if (!number.is_number_unsigned() || number.get<uint64_t>() > 100'000)

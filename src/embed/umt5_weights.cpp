@@ -5,12 +5,12 @@
 
 #include <array>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
 
 #include "core/error.h"
+#include "core/json_file.h"
 
 namespace pendulum {
 namespace {
@@ -131,8 +131,7 @@ Umt5Weights Umt5Weights::open(const std::string& path) {
   const fs::path config = fs::path(path) / "config.json";
   if (fs::is_directory(path) && fs::exists(config)) {
     weights.config_path_ = config.string();
-    std::ifstream file(config);
-    weights.config_ = read_umt5_config(json::parse(file, nullptr, false), weights.config_path_);
+    weights.config_ = read_umt5_config(read_json(weights.config_path_), weights.config_path_);
   } else {
     weights.config_ = weights.config_from_shapes();
   }

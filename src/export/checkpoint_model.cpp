@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "export/trained_model.h"
 #include "model/diffusers_config.h"
+#include "model/inputs.h"
 #include "model/parameters.h"
 #include "model/pretrained.h"
 
@@ -82,14 +83,12 @@ TrainedModel model_of(const CheckpointContents& contents, bool is_raw) {
   model.text_config.weights = find_text_weights(config.text, default_environments());
   model.text_encoder = make_text_encoder(model.text_config, model.text_config.weights);
   model.image_config = config.image;
-  if (config.image.kind != "none")
-    model.image_encoder = std::make_unique<ClipImageEncoder>(config.image);
+  model.image_encoder = make_image_encoder(config.image);
   model.architecture =
       state.contains("architecture")
           ? read_diffusers_config(state["architecture"], "the checkpoint's architecture")
           : wan_config(config.model,
-                       {model.codec->channels(), model.text_encoder->dim(), model.codec->temporal(),
-                        model.image_encoder ? model.image_encoder->dim() : 0});
+                       model_inputs(*model.codec, *model.text_encoder, model.image_encoder.get()));
   model.first_frame = first_frame_of(config.model, model.architecture);
   model.transformer = std::make_unique<VideoTransformer>(model.architecture, std::nullopt);
   if (config.lora.rank > 0) load_base(state, config, *model.transformer);

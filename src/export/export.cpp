@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "core/error.h"
+#include "core/json_file.h"
 #include "core/publish.h"
 #include "export/encoder_files.h"
 #include "export/model_card.h"
@@ -25,8 +26,6 @@ constexpr char kTransformerFolder[] = "transformer";
 constexpr char kLowNoiseFolder[] = "transformer_2";  // of a pair
 constexpr char kTransformerStem[] = "diffusion_pytorch_model";
 constexpr char kCodecFolder[] = "vae";
-constexpr char kTextFolder[] = "text_encoder";
-constexpr char kImageFolder[] = "image_encoder";
 
 // Removes a folder that was not given its name.
 struct UnfinishedFolder {
@@ -71,7 +70,7 @@ void write_encoders(const TrainedModel& model, const std::string& folder, uint64
   if (model.image_encoder) take_image_encoder(*model.image_encoder, folder);
 }
 
-// As a reader of the export opens them.
+// As a reader of the export opens them; the second one is null where the model has none.
 std::unique_ptr<TextEncoder> text_encoder_in(TextConfig config, const fs::path& folder) {
   config.weights = (folder / kTextFolder).string();
   return make_text_encoder(config, config.weights);
@@ -79,7 +78,7 @@ std::unique_ptr<TextEncoder> text_encoder_in(TextConfig config, const fs::path& 
 
 std::unique_ptr<ClipImageEncoder> image_encoder_in(ImageConfig config, const fs::path& folder) {
   config.weights = (folder / kImageFolder).string();
-  return std::make_unique<ClipImageEncoder>(config);
+  return make_image_encoder(config);
 }
 
 const char* folder_of(Expert expert) {
@@ -205,11 +204,10 @@ TrainedModel load_export(const std::string& folder) {
   model.codec = make_codec(model.codec_config);
   model.text_config.weights = (base / kTextFolder).string();
   model.text_encoder = text_encoder_in(model.text_config, base);
-  if (model.image_config.kind != "none") {
-    model.image_config.weights = (base / kImageFolder).string();
-    model.image_encoder = image_encoder_in(model.image_config, base);
+  model.image_config.weights = (base / kImageFolder).string();
+  model.image_encoder = image_encoder_in(model.image_config, base);
+  if (model.image_encoder)
     require_key(record, "image_encoder", model.image_encoder->key(), record_path);
-  }
   require_key(record, "codec", model.codec->describe()["key"], record_path);
   require_key(record, "text_encoder", model.text_encoder->key(), record_path);
   return model;

@@ -1,11 +1,9 @@
 // Field by field between TrainedModel and pendulum.json.
 #include "export/model_record.h"
 
-#include <fstream>
-#include <sstream>
-
 #include "core/error.h"
 #include "core/publish.h"
+#include "model/first_frame_name.h"
 
 namespace pendulum {
 namespace {
@@ -56,30 +54,12 @@ class Fields {
   std::string path_, name_;
 };
 
-struct FirstFrameName {
-  FirstFrame kind;
-  const char* name;  // as model.image_to_video calls it
-};
-constexpr FirstFrameName kFirstFrames[] = {{FirstFrame::none, "none"},
-                                           {FirstFrame::channels, "channels"},
-                                           {FirstFrame::latent, "first-latent"}};
-
-const char* name_of(FirstFrame kind) {
-  for (const FirstFrameName& each : kFirstFrames) {
-    if (each.kind == kind) return each.name;
-  }
-  check(false, "a way of giving first frames", static_cast<int>(kind));
-  return "";
-}
-
 // Exports of versions that trained no image-to-video models do not have the field.
 FirstFrame read_first_frame(const Fields& fields) {
   if (!fields.has("image_to_video")) return FirstFrame::none;
-  const std::string found = fields.words("image_to_video");
-  for (const FirstFrameName& each : kFirstFrames) {
-    if (found == each.name) return each.kind;
-  }
-  fields.fail("image_to_video", "none, channels or first-latent");
+  const auto found = first_frame_named(fields.words("image_to_video"));
+  if (!found) fields.fail("image_to_video", "none, channels or first-latent");
+  return *found;
 }
 
 // Likewise.
@@ -183,7 +163,7 @@ nlohmann::json model_record(const TrainedModel& model, at::ScalarType dtype) {
       {"text_encoder", model.text_encoder->describe()},
       {"image_encoder",
        model.image_encoder ? model.image_encoder->describe() : nlohmann::json(nullptr)},
-      {"image_to_video", name_of(model.first_frame)},
+      {"image_to_video", first_frame_name(model.first_frame)},
       {"experts", experts_record(model.pair)},
       {"objective", {{"predict", model.objective.predict}, {"min_time", model.objective.min_time}}},
       {"generate", generate},
@@ -223,16 +203,6 @@ TrainedModel read_model_record(const nlohmann::json& record, const std::string& 
   model.shape = {shape.whole("frames", 1), shape.whole("height", 1), shape.whole("width", 1)};
   model.provenance = read_provenance(fields.object("training"));
   return model;
-}
-
-nlohmann::json read_json(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw DataError(text(path, ": cannot be opened for reading"));
-  std::ostringstream content;
-  content << file.rdbuf();
-  const auto json = nlohmann::json::parse(content.str(), nullptr, false);
-  if (json.is_discarded()) throw DataError(text(path, ": is not valid JSON"));
-  return json;
 }
 
 }  // namespace pendulum

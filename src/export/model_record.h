@@ -25,7 +25,4 @@ nlohmann::json model_record(const TrainedModel& model, at::ScalarType dtype);
 // own. DataError naming `path` and the field.
 TrainedModel read_model_record(const nlohmann::json& record, const std::string& path);
 
-// The file's JSON; DataError naming the path where it cannot be read or is no JSON.
-nlohmann::json read_json(const std::string& path);
-
 }  // namespace pendulum

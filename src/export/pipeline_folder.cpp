@@ -28,6 +28,9 @@ bool is_image_to_video(const TrainedModel& model) {
   return model.architecture.condition_channels() > 0 || model.architecture.image_dim > 0;
 }
 
+bool is_wan_codec(const CodecConfig& codec) { return codec.kind == "wan"; }
+bool is_wan_text(const TextConfig& config) { return config.kind == "umt5"; }
+
 json from(const char* library, const char* name) { return json::array({library, name}); }
 json absent() { return json::array({nullptr, nullptr}); }
 
@@ -59,17 +62,21 @@ json pipeline_index(const TrainedModel& model) {
 
 std::string pipeline_obstacle(const TrainedModel& model) {
   const bool has_states = model.architecture.image_dim > 0;
-  if (model.codec_config.kind != "wan")
+  if (!is_wan_codec(model.codec_config))
     return text("its latents are of the codec ", model.codec_config.kind, ", not of Wan's");
-  if (model.text_config.kind != "umt5")
+  if (!is_wan_text(model.text_config))
     return text("it attends to the text encoder ", model.text_config.kind, ", not to UMT5");
   if (model.objective.predict != "velocity") return "it predicts the clean latent";
   if (has_states && !model.image_encoder) return "it attends to image states of no encoder";
-  if (has_states && model.text_config.length != kLengthBesideImages) {
-    return text("it attends to image states beside captions of ", model.text_config.length,
-                " tokens, and diffusers takes the last ", kLengthBesideImages, " for the caption");
-  }
-  return "";
+  return caption_obstacle(model.codec_config, model.text_config, has_states);
+}
+
+std::string caption_obstacle(const CodecConfig& codec, const TextConfig& config,
+                             bool has_image_states) {
+  if (!is_wan_codec(codec) || !is_wan_text(config) || !has_image_states) return "";
+  if (config.length == kLengthBesideImages) return "";
+  return text("it attends to image states beside captions of ", config.length,
+              " tokens, and diffusers takes the last ", kLengthBesideImages, " for the caption");
 }
 
 std::string pipeline_class(const TrainedModel& model) {

@@ -11,6 +11,12 @@ namespace pendulum {
 // states beside captions of another length than diffusers takes them for. Empty where it can.
 std::string pipeline_obstacle(const TrainedModel& model);
 
+// Of this alone what a configuration tells before anything is trained: that its captions will have
+// another length than diffusers takes them for beside image states. Empty where the length fits,
+// and where codec or text encoder are not Wan's anyway.
+std::string caption_obstacle(const CodecConfig& codec, const TextConfig& text,
+                             bool has_image_states);
+
 // The class that draws with it, WanPipeline or WanImageToVideoPipeline; empty where there is an
 // obstacle.
 std::string pipeline_class(const TrainedModel& model);

@@ -2,6 +2,7 @@
 #include "export/reload_check.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <filesystem>
 
@@ -47,7 +48,7 @@ TrainedModel as_stored(const TrainedModel& model, at::ScalarType dtype) {
   out.text_config = model.text_config;
   out.text_encoder = make_text_encoder(out.text_config, out.text_config.weights);
   out.image_config = model.image_config;
-  if (model.image_encoder) out.image_encoder = std::make_unique<ClipImageEncoder>(out.image_config);
+  out.image_encoder = make_image_encoder(out.image_config);
   out.first_frame = model.first_frame;
   out.objective = model.objective;
   return out;

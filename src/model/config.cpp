@@ -2,12 +2,14 @@
 #include "model/config.h"
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "core/error.h"
 #include "model/experts.h"
+#include "model/first_frame_name.h"
 #include "model/pretrained.h"
 
 namespace pendulum {
@@ -46,12 +48,12 @@ void check_first_frame(const ModelConfig& model, const ModelInputs& inputs, cons
                        const std::string& where) {
   const int beside = config.condition_channels();
   const int expected = inputs.temporal + inputs.latent_channels;
-  const bool is_none = model.image_to_video == "none";
-  if (beside != 0 && (model.image_to_video == "first-latent" || is_none)) {
+  const std::optional<FirstFrame> asked = first_frame_named(model.image_to_video);
+  if (beside != 0 && asked && asked != FirstFrame::channels) {
     throw ConfigError(text("model.image_to_video: found ", model.image_to_video, ", but ", where,
                            " takes ", beside, " channels beside the latent: channels"));
   }
-  if (beside == 0 && model.image_to_video == "channels") {
+  if (beside == 0 && asked == FirstFrame::channels) {
     throw ConfigError(
         text("model.image_to_video: found channels, but ", where, " takes none beside the latent"));
   }
@@ -113,7 +115,7 @@ WanConfig imported_config(const ModelConfig& model, const ModelInputs& inputs) {
 }  // namespace
 
 FirstFrame first_frame_of(const ModelConfig& model, const WanConfig& config) {
-  if (model.image_to_video == "first-latent") return FirstFrame::latent;
+  if (first_frame_named(model.image_to_video) == FirstFrame::latent) return FirstFrame::latent;
   return config.condition_channels() > 0 ? FirstFrame::channels : FirstFrame::none;
 }
 
@@ -139,7 +141,7 @@ WanConfig wan_config(const ModelConfig& model, const ModelInputs& inputs) {
   config.cross_attn_norm = model.cross_attn_norm;
   config.eps = model.eps;
   config.in_channels = config.out_channels = inputs.latent_channels;
-  if (model.image_to_video == "channels") {
+  if (first_frame_named(model.image_to_video) == FirstFrame::channels) {
     config.in_channels += inputs.temporal + inputs.latent_channels;
     config.image_dim = inputs.image_dim;
   } else if (inputs.image_dim > 0) {

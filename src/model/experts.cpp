@@ -4,12 +4,12 @@
 #include <ATen/ATen.h>
 
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
 #include "core/error.h"
+#include "core/json_file.h"
 
 namespace pendulum {
 namespace {
@@ -20,10 +20,9 @@ constexpr char kHigh[] = "transformer", kLow[] = "transformer_2";
 
 // The number between 0 and 1 at this place of a JSON file, where there is one.
 std::optional<double> number_in(const fs::path& path, const char* key) {
-  std::ifstream file(path);
-  if (!file) return std::nullopt;
-  const nlohmann::json json = nlohmann::json::parse(file, nullptr, false);
-  if (json.is_discarded()) throw DataError(text(path.string(), ": this is no JSON"));
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) return std::nullopt;
+  const nlohmann::json json = read_json(path.string());
   const nlohmann::json::json_pointer place(key);
   if (!json.contains(place) || json.at(place).is_null()) return std::nullopt;
   const nlohmann::json& found = json.at(place);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "model/hidden_matrix.h"
 #include "model/lora.h"
 #include "model/parameters.h"
 #include "ops/adamw.h"
@@ -58,15 +59,16 @@ class PartCounter {
     return std::all_of(specs_.begin(), specs_.end(),
                        [&](const auto& spec) { return trains(spec); });
   }
-  int64_t fp32_moments() const {
+  // Trained numbers of the tensors that `counts` takes.
+  template <class Counts>
+  int64_t trained_numbers(const Counts& counts) const {
     int64_t sum = 0;
-    const auto add = [&](const ParameterSpec& spec) {
-      if (!has_8bit_moments(spec.shape)) sum += numbers(spec);
-    };
     for (const ParameterSpec& spec : specs_) {
-      if (trains(spec)) add(spec);
+      if (trains(spec) && counts(spec)) sum += numbers(spec);
     }
-    for (const ParameterSpec& spec : adapters_) add(spec);
+    for (const ParameterSpec& spec : adapters_) {
+      if (counts(spec)) sum += numbers(spec);
+    }
     return sum;
   }
   TrainedPart count() {
@@ -203,7 +205,10 @@ Geometry geometry(const Config& config, const LatentSizes& latents, const WanCon
                .swap_blocks = config.model.swap_blocks};
   if (wan.image_positions > 0) out.image_length = wan.image_positions;
   PartCounter counter(config, wan, out);
-  out.fp32_moments = counter.fp32_moments();
+  out.fp32_moments = counter.trained_numbers(
+      [](const ParameterSpec& spec) { return !has_8bit_moments(spec.shape); });
+  out.hidden_matrices = counter.trained_numbers(
+      [](const ParameterSpec& spec) { return is_hidden_matrix(spec.name, spec.shape); });
   if (!counter.is_whole()) out.part = counter.count();
   return out;
 }

@@ -5,12 +5,12 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "core/error.h"
+#include "core/json_file.h"
 #include "model/diffusers_config.h"
 #include "model/parameters.h"
 #include "safetensors/read_ahead.h"
@@ -21,13 +21,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kPublishedHeadDim = 128;
-
-nlohmann::json read_json(const fs::path& path) {
-  std::ifstream file(path);
-  const nlohmann::json json = nlohmann::json::parse(file, nullptr, false);
-  if (json.is_discarded()) throw DataError(text(path.string(), ": this is no JSON"));
-  return json;
-}
 
 }  // namespace
 
@@ -46,7 +39,7 @@ PretrainedTransformer PretrainedTransformer::open(const std::string& path) {
   PretrainedTransformer found(std::move(tensors), *layout);
   const fs::path config = place / "config.json";
   found.config_ = fs::is_directory(place) && fs::exists(config)
-                      ? read_diffusers_config(read_json(config), config.string())
+                      ? read_diffusers_config(read_json(config.string()), config.string())
                       : found.config_from_shapes();
   return found;
 }

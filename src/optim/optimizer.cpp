@@ -2,12 +2,14 @@
 #include "optim/optimizer.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cmath>
 #include <map>
 #include <regex>
 
 #include "core/error.h"
+#include "model/hidden_matrix.h"
 #include "ops/adamw.h"
 #include "ops/host_average.h"
 #include "optim/muon.h"
@@ -20,12 +22,6 @@ namespace {
 // weights grow.
 bool decays(const std::string& name, const at::Tensor& parameter) {
   return parameter.dim() >= 2 && name.find("scale_shift_table") == std::string::npos;
-}
-
-// What Muon is for: matrices between hidden states. What reads inputs or writes outputs has rows or
-// columns of its own scale.
-bool is_hidden_matrix(const std::string& name, const at::Tensor& parameter) {
-  return parameter.dim() == 2 && name.starts_with("blocks.");
 }
 
 // Types are not converted on the way: what is saved as bytes means something else as numbers.
@@ -110,7 +106,7 @@ Optimizer::Optimizer(NamedTensors trained, OptimizerKind kind, bool has_average,
 Optimizer::Moments Optimizer::fresh_moments(OptimizerKind kind, const std::string& name,
                                             const at::Tensor& parameter) {
   const at::Tensor values = parameter.detach();
-  if (kind == OptimizerKind::muon && is_hidden_matrix(name, parameter))
+  if (kind == OptimizerKind::muon && is_hidden_matrix(name, parameter.sizes()))
     return {at::zeros_like(values), {}, {}, {}};
   if (kind != OptimizerKind::adamw8bit || !has_8bit_moments(parameter.sizes()))
     return {at::zeros_like(values), at::zeros_like(values), {}, {}};

@@ -1,16 +1,16 @@
 // Freezing rights, and rights.json.
 #include "rights/frozen.h"
 
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "core/error.h"
+#include "core/json_file.h"
 
 namespace pendulum {
 namespace {
 
-constexpr const char* kFormat = "pendulum-rights/1";
+constexpr const char* kFrozenFormat = "pendulum-rights/1";
 
 }  // namespace
 
@@ -28,16 +28,16 @@ std::string print(const FrozenRights& rights) {
   std::istringstream canonical(rights.denied.canonical());
   for (std::string line; std::getline(canonical, line);) lines.push_back(line);
   return nlohmann::ordered_json{
-             {"format", kFormat}, {"as_of", print(rights.as_of)}, {"denied", lines}}
+             {"format", kFrozenFormat}, {"as_of", print(rights.as_of)}, {"denied", lines}}
              .dump(1, ' ', false, nlohmann::json::error_handler_t::replace) +
          "\n";
 }
 
 FrozenRights read_frozen_rights(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  const auto json = nlohmann::json::parse(file, nullptr, false);
+  const nlohmann::json json = read_json(path);
   try {
-    if (json.at("format") != kFormat) throw DataError(text(path, ": is not of format ", kFormat));
+    if (json.at("format") != kFrozenFormat)
+      throw DataError(text(path, ": is not of format ", kFrozenFormat));
     const auto as_of = parse_date(json.at("as_of").get<std::string>());
     if (!as_of) throw DataError(text(path, ": as_of is ", json["as_of"].dump()));
     std::string lines;

@@ -1,45 +1,37 @@
 """Whole runs of one expert of a pair that shares the noise, as Wan 2.2's A14B: its times, its partner, export and drawing with both."""
 import json
+import shutil
 import sys
 import unittest
 
-from program import Program
+from published import PublishedRuns
 from safetensors.numpy import load_file, save_file
 
 BINARY = sys.argv.pop(1)
 BOUNDARY = 0.8
 
 
-class Experts(unittest.TestCase):
+class Experts(PublishedRuns):
+    binary = BINARY
+    published = "pair"
+    export_words = ("--raw",)
+
     @classmethod
     def setUpClass(cls):
-        cls.program = Program(BINARY)
-        cls.program.make_data()
-        cls.program.train("--stage", "image", name="base")
-        cls.program.run("export", "runs/base", "pair", "--raw")
-        cls.folder = cls.program.dir / "pair"
-        low = cls.folder / "transformer_2"
-        low.mkdir()
-        for path in (cls.folder / "transformer").iterdir():
-            (low / path.name).write_bytes(path.read_bytes())
-        file = low / "diffusion_pytorch_model.safetensors"
+        super().setUpClass()
+        folder = cls.program.dir / cls.published
+        shutil.copytree(folder / "transformer", folder / "transformer_2")
+        file = cls.file_in("pair/transformer_2")
         tensors = load_file(file)
         tensors["proj_out.bias"] = tensors["proj_out.bias"] + 1  # another model
         save_file(tensors, file, {"format": "pt"})
-        (cls.folder / "model_index.json").write_text(json.dumps({"boundary_ratio": BOUNDARY}))
+        (folder / "model_index.json").write_text(json.dumps({"boundary_ratio": BOUNDARY}))
         for expert in ("high", "low"):
             cls.program.train(*cls.words(expert), name=expert)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.program.temporary.cleanup()
 
     @staticmethod
     def words(expert):
         return ["--set", "model.import=pair", "--set", f"model.expert={expert}", "--set", "run.sample=never", "--stage", "image"]
-
-    def weights(self, folder):
-        return load_file(self.program.dir / folder / "diffusion_pytorch_model.safetensors")
 
     def test_an_expert_is_trained_and_validated_at_its_times_alone(self):
         for expert, times in (("high", {"0.9"}), ("low", {"0.1", "0.3", "0.5", "0.7"})):
@@ -68,16 +60,15 @@ class Experts(unittest.TestCase):
         self.program.run("export", "runs/high", "drawn-export", "--raw")
         self.program.run("sample", "drawn-export", "--out", "export.png", *draw)
         image = lambda name: (self.program.dir / name).read_bytes()
+
+        def move(tensors):
+            tensors["proj_out.bias"] -= 3
+
         self.assertEqual(image("run.png"), image("export.png"))
         for part in ("transformer", "transformer_2"):
-            file = self.program.dir / "drawn-export" / part / "diffusion_pytorch_model.safetensors"
-            kept = file.read_bytes()
-            tensors = load_file(file)
-            tensors["proj_out.bias"] = tensors["proj_out.bias"] - 3
-            save_file(tensors, file, {"format": "pt"})
-            self.program.run("sample", "drawn-export", "--out", f"{part}.png", *draw)
+            with self.changed_weights(f"drawn-export/{part}", move):
+                self.program.run("sample", "drawn-export", "--out", f"{part}.png", *draw)
             self.assertNotEqual(image(f"{part}.png"), image("export.png"), part)
-            file.write_bytes(kept)
 
     def test_what_cannot_be_is_refused(self):
         base = ["--stage", "image", "--set", "run.sample=never"]

@@ -1,53 +1,50 @@
 """Whole runs beside frozen weights in few bytes and beside blocks that wait in host memory: resume, processes, export."""
+import json
 import signal
 import sys
 import unittest
 
 import numpy
-from program import Program
-from safetensors.numpy import load_file, save_file
+from published import LORA, PublishedRuns
 
 BINARY = sys.argv.pop(1)
-LORA = ["--set", "model.import=published", "--set", "lora.rank=4", "--set", "lora.alpha=8", "--set", "optim.lr=1e-2",
-        "--stage", "low-res"]
 INT8 = [*LORA, "--set", "model.frozen_precision=int8"]
 
 
-class FrozenWeights(unittest.TestCase):
+class FrozenWeights(PublishedRuns):
+    binary = BINARY
+
     @classmethod
     def setUpClass(cls):
-        cls.program = Program(BINARY)
-        cls.program.make_data()
-        cls.program.train("--stage", "image", name="base")
-        cls.program.run("export", "runs/base", "published")
+        super().setUpClass()
         cls.program.train(*LORA, name="full")
         cls.whole = cls.program.train(*INT8, name="whole")
 
-    @classmethod
-    def tearDownClass(cls):
-        cls.program.temporary.cleanup()
-
-    def weights(self, folder):
-        [file] = (self.program.dir / folder).glob("*.safetensors")
-        return load_file(file)
-
-    def losses(self, name):
-        metrics = self.program.metrics(name)
-        return [metrics[step]["loss"] for step in sorted(metrics)]
-
-    def same(self, name, bits=True):
-        want, found = self.program.metrics("whole"), self.program.metrics(name)
-        self.assertEqual(sorted(found), sorted(want))
-        for step in want:
-            self.assertEqual(found[step]["digest"], want[step]["digest"])
-            self.assertAlmostEqual(found[step]["loss"], want[step]["loss"], delta=0 if bits else 1e-4 * want[step]["loss"])
-
-    def test_the_start_says_what_is_stored_how(self):
+    def says_what_is_stored(self, output):
         tensors = self.weights("published/transformer")
         matrices = sum(t.size for name, t in tensors.items() if name.startswith("blocks.") and t.ndim == 2)
         everything = sum(t.size for t in tensors.values())
-        self.assertIn(f"{everything} numbers are frozen: {everything - matrices} as fp32, ", self.whole.stdout)
-        self.assertIn(f"and {matrices} in matrices of blocks as int8 with a scale for every 64, ", self.whole.stdout)
+        self.assertIn(f"{everything} numbers are frozen: {everything - matrices} as fp32, ", output)
+        self.assertIn(f"and {matrices} in matrices of blocks as int8 with a scale for every 64, ", output)
+
+    def test_the_start_says_what_is_stored_how(self):
+        self.says_what_is_stored(self.whole.stdout)
+
+    def test_costs_are_measured_with_the_same_storage(self):
+        # Small clips in all stages, of which `plan` takes none alone.
+        keys = ("model.frozen_precision=int8", "model.swap_blocks=1", "model.activation_checkpointing=full",
+                "model.offload=block-inputs", f"mesh.calibration={self.program.dir / 'costs.json'}",
+                "stages.mid-res.shape.size=32x32", "stages.high-res.shape.size=32x32", "stages.high-res.shape.frames=9")
+        words = [*LORA[:LORA.index("--stage")], *(word for key in keys for word in ("--set", key))]
+        done = self.program.run("plan", self.program.config, "--calibrate", *words)
+        self.says_what_is_stored(done.stdout)
+        self.assertIn("those of 1 of 2 blocks wait in host memory", done.stdout)
+        saved = json.loads((self.program.dir / "costs.json").read_text())
+        self.assertEqual(saved["model"]["frozen_precision"], "int8")
+        self.assertGreater(saved["cost"]["flops_per_second"], 0)
+        # What is measured with other storage is refused.
+        done = self.program.run("plan", self.program.config, *words, "--set", "model.frozen_precision=bf16", expect=2)
+        self.assertIn("frozen_precision was \"int8\", this one's is \"bf16\"", done.stderr)
 
     def test_every_precision_trains_on_its_own_weights(self):
         losses = {"fp32": self.losses("full"), "int8": self.losses("whole")}
@@ -83,19 +80,7 @@ class FrozenWeights(unittest.TestCase):
         self.assertEqual(self.losses("level3"), self.losses("level2"))
 
     def test_export_merges_into_the_weights_as_they_were(self):
-        self.program.run("export", "runs/whole", "merged", "--raw")
-        self.program.run("export", "runs/whole", "adapter", "--adapter", "--raw")
-        base, merged, adapter = self.weights("published/transformer"), self.weights("merged/transformer"), self.weights("adapter")
-        layers = {name[:-len(".lora_A.weight")] for name in adapter if name.endswith(".lora_A.weight")}
-        self.assertTrue(layers)
-        for name in base:
-            difference = merged[name] - base[name]
-            layer = "transformer." + name.removesuffix(".weight")
-            want = numpy.zeros_like(difference)
-            if layer in layers:
-                want = 2 * adapter[layer + ".lora_B.weight"] @ adapter[layer + ".lora_A.weight"]  # alpha 8 / rank 4
-                self.assertGreater(abs(want).max(), 0, name)
-            self.assertLessEqual(abs(difference - want).max(), 1e-6, name)
+        self.merged_into_published("whole")
         self.program.run("sample", "runs/whole", "--out", "clip", "--steps", "1")
 
     def test_what_cannot_be_is_refused_by_its_key(self):
@@ -108,16 +93,12 @@ class FrozenWeights(unittest.TestCase):
         self.assertIn("model.frozen_precision", done.stderr)
 
     def test_weights_that_are_not_finite_are_refused_by_name(self):
-        [file] = (self.program.dir / "published/transformer").glob("*.safetensors")
-        kept = file.read_bytes()
-        tensors = load_file(file)
-        tensors["blocks.1.ffn.net.2.weight"][3, 4] = numpy.nan
-        save_file(tensors, file, {"format": "pt"})
-        try:
+        def damage(tensors):
+            tensors["blocks.1.ffn.net.2.weight"][3, 4] = numpy.nan
+
+        with self.changed_weights("published/transformer", damage):
             done = self.program.train(*INT8, name="nan", expect=1)
             self.assertIn("blocks.1.ffn.net.2.weight holds values that are not finite", done.stderr)
-        finally:
-            file.write_bytes(kept)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,25 @@ class Plans(unittest.TestCase):
         self.program.train(*measured, *TWO_STAGES, "--stage", "low-res", name="measured")
         self.assertEqual((self.program.dir / "runs/measured/plan.json").read_text(), before)
 
+    def test_captions_that_diffusers_would_not_take_are_told_before_the_run(self):
+        text = self.program.config.read_text()
+        for line, other in (("codec: {kind: haar, spatial: 4, temporal: 4, drop: 1}", "codec: {kind: wan, weights: nowhere}"),
+                            ("text: {kind: minilm, length: 16}", "text: {kind: umt5, weights: nowhere}\nimage: {kind: clip, weights: nowhere}"),
+                            ("model: {", "model: {image_to_video: channels, ")):
+            self.assertIn(line, text)
+            text = text.replace(line, other)
+        path = self.program.dir / "states.yaml"
+        path.write_text(text)
+        warning = "warning: diffusers will not be able to draw with the exported model: it attends to image states"
+        for words, times in ((["--set", "text.length=256"], 1), (["--set", "text.length=512"], 0)):
+            done = self.program.run("plan", path, *words)
+            self.assertEqual(done.stderr.count(warning), times, done.stderr)
+            # Training has no such encoders here, and says the same before it finds out.
+            done = self.program.run("train", path, *words, processes=2, expect=2)
+            self.assertEqual(done.stderr.count(warning), times, done.stderr)
+        done = self.program.run("plan", self.program.config, "--set", "text.length=256")
+        self.assertNotIn("diffusers", done.stderr)
+
     def test_without_data(self):
         text = self.program.config.read_text().replace("data/clips.pack,", "data/nowhere.pack, assume_samples: 500,")
         path = self.program.dir / "assumed.yaml"
