@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "core/process_memory.h"
 #include "core/random.h"
 
 namespace pendulum {
@@ -70,6 +71,18 @@ TEST(Error, CheckNamesPlaceAndValues) {
     EXPECT_NE(std::string(e.what()).find("core_test.cpp:"), std::string::npos) << e.what();
     EXPECT_NE(std::string(e.what()).find("10 over 4"), std::string::npos) << e.what();
   }
+}
+
+TEST(ProcessMemory, TheMostIsKeptAndWhatIsInUseFalls) {
+  constexpr int64_t kBytes = int64_t{256} << 20;
+  const int64_t before = process_memory("RssAnon");
+  {
+    const std::vector<char> block(kBytes, 1);
+    EXPECT_GE(process_memory("RssAnon"), before + kBytes / 8 * 7);
+  }
+  EXPECT_GE(process_memory("VmHWM"), before + kBytes / 8 * 7);
+  EXPECT_LE(process_memory("RssAnon"), before + kBytes / 8);
+  EXPECT_THROW(process_memory("VmNothing"), Error);
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
 
@@ -14,6 +13,7 @@
 #include "apps/commands.h"
 #include "apps/timing.h"
 #include "core/error.h"
+#include "core/process_memory.h"
 #include "core/random.h"
 #include "embed/codec.h"
 #include "ops/random_tensor.h"
@@ -27,13 +27,6 @@ struct CodecOptions {
   int frames = 81, steps = 1, threads = 0;
   bool json = false;
 };
-
-// The most memory that this process ever had in use, in bytes.
-int64_t peak_memory() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return int64_t{usage.ru_maxrss} * 1024;
-}
 
 Frames noise(const Shape& shape) {
   Frames frames(shape.frames, shape.height, shape.width);
@@ -51,7 +44,7 @@ void bench_codec(const CodecOptions& options) {
   }
   const std::unique_ptr<Codec> codec = make_codec(options.codec);
   const LatentShape grid = codec->latent_shape(shape);
-  const int64_t at_start = peak_memory();
+  const int64_t at_start = process_memory("VmHWM");
   const bool encodes = options.side == "encode";
   const Frames frames = encodes ? noise(shape) : Frames();
   const at::Tensor latent =
@@ -70,15 +63,15 @@ void bench_codec(const CodecOptions& options) {
   if (options.json) {
     fmt::print("{}\n",
                nlohmann::json{{"seconds", median(seconds)},
-                              {"peak_bytes", peak_memory()},
+                              {"peak_bytes", process_memory("VmHWM")},
                               {"threads", at::get_num_threads()},
                               {"latent", {codec->channels(), grid.frames, grid.height, grid.width}}}
                    .dump());
     return;
   }
   fmt::print("{} {} with {}: {:.2f} s, {:.2f} GB at most, {:.2f} of them before the first clip\n",
-             options.side, shape.name(), codec->key(), median(seconds), 1e-9 * peak_memory(),
-             1e-9 * at_start);
+             options.side, shape.name(), codec->key(), median(seconds),
+             1e-9 * process_memory("VmHWM"), 1e-9 * at_start);
 }
 
 }  // namespace

@@ -20,6 +20,7 @@
 #include "apps/commands.h"
 #include "apps/timing.h"
 #include "core/error.h"
+#include "core/process_memory.h"
 #include "model/config.h"
 #include "model/pretrained.h"
 #include "model/video_transformer.h"
@@ -36,23 +37,13 @@ struct ImportOptions {
   int rounds = 3;
 };
 
-// Memory in use that no file stands behind, in bytes.
-int64_t anonymous_memory() {
-  std::ifstream status("/proc/self/status");
-  for (std::string word; status >> word;) {
-    int64_t kilobytes = 0;
-    if (word == "RssAnon:" && status >> kilobytes) return kilobytes * 1024;
-  }
-  throw Error("/proc/self/status does not tell RssAnon");
-}
-
 // The most of it while this lives, looked at every few milliseconds.
 class PeakMemory {
  public:
   PeakMemory()
       : thread_([this] {
           while (!done_) {
-            peak_ = std::max(peak_.load(), anonymous_memory());
+            peak_ = std::max(peak_.load(), process_memory("RssAnon"));
             std::this_thread::sleep_for(std::chrono::milliseconds(3));
           }
         }) {}
@@ -60,7 +51,7 @@ class PeakMemory {
   int64_t stop() {
     done_ = true;
     if (thread_.joinable()) thread_.join();
-    return std::max(peak_.load(), anonymous_memory());
+    return std::max(peak_.load(), process_memory("RssAnon"));
   }
 
  private:

@@ -2,7 +2,6 @@
 #include "train/progress.h"
 
 #include <fmt/format.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include "core/log.h"
+#include "core/process_memory.h"
 #include "pendulum/report.h"
 
 namespace pendulum {
@@ -27,13 +27,6 @@ std::string duration(double seconds) {
 
 // A log file wants few lines, a terminal a lively one.
 double seconds_between_lines() { return isatty(STDOUT_FILENO) != 0 ? 0.5 : 10.0; }
-
-// Of this process's main memory, since it began.
-int64_t peak_memory_bytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return int64_t{usage.ru_maxrss} * 1024;
-}
 
 }  // namespace
 
@@ -171,7 +164,7 @@ void Progress::end_stage(int64_t step, const std::string& stage, const Embedding
                     {"cache_hit_rate", embedding.hit_rate},
                     {"worker_share", worker_share},
                     {"comm_share", stage_.comm / stage_.seconds},
-                    {"peak_memory_bytes", peak_memory_bytes()},
+                    {"peak_memory_bytes", process_memory("VmHWM")},
                     {"samples_per_second", stage_.samples / stage_.seconds}});
   info(
       "{:<9} done: {} steps in {}, {:.1f} samples/s, waited for data {:.1f} % of the time; "
@@ -179,7 +172,7 @@ void Progress::end_stage(int64_t step, const std::string& stage, const Embedding
       "the cache, workers took {:.0f} % of a core; peak memory {}{}",
       stage, stage_.steps, duration(stage_.seconds), stage_.samples / stage_.seconds,
       100 * wait_share, 100 * embedding.hit_rate, 100 * worker_share,
-      short_number(static_cast<double>(peak_memory_bytes()), "B"),
+      short_number(static_cast<double>(process_memory("VmHWM")), "B"),
       stage_.replaced ? fmt::format("; {} unreadable samples replaced", stage_.replaced) : "");
   stage_ = {};
   smooth_loss_ = -1;
