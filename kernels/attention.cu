@@ -1,7 +1,9 @@
 // Attention over one block of keys added to earlier ones, on the tensor cores of any GPU from
 // Ampere on: bf16 products by mma.sync, sums in fp32 from the first block of keys to the last.
+// Hands over to attention_hopper.cu where that is the better one.
 #include "kernels/attention.h"
 #include "kernels/attention_block.h"
+#include "kernels/attention_hopper.h"
 #include "kernels/launch.h"
 
 namespace pendulum::kernels {
@@ -105,14 +107,28 @@ void launch(const Arguments& arguments, int64_t units, Stream stream) {
 
 bool accumulate_attention_takes(int64_t head_dim) { return head_dim == 64 || head_dim == 128; }
 
+AccumulateKernel accumulate_attention_kernel(TokensView<const bf16> query,
+                                             TokensView<const bf16> key,
+                                             TokensView<const bf16> value,
+                                             const AttentionSizes& sizes) {
+  return accumulate_attention_hopper_takes(query, key, value, sizes) ? AccumulateKernel::kHopper
+                                                                     : AccumulateKernel::kAmpere;
+}
+
 void accumulate_attention_cuda(TokensView<float> merged, float* log_sum_exp,
                                TokensView<const bf16> query, TokensView<const bf16> key,
                                TokensView<const bf16> value, const AttentionSizes& sizes,
-                               Stream stream) {
+                               Stream stream, std::optional<AccumulateKernel> kernel) {
   if (sizes.batch * sizes.heads * sizes.queries * sizes.keys == 0) return;
   require(accumulate_attention_takes(sizes.head_dim), "heads of 64 or 128 elements");
   require(is_aligned(query) && is_aligned(key) && is_aligned(value) && is_aligned(merged),
           "rows that begin at multiples of 16 bytes");
+  if (!kernel) kernel = accumulate_attention_kernel(query, key, value, sizes);
+  if (kernel == AccumulateKernel::kHopper) {
+    require(accumulate_attention_hopper_takes(query, key, value, sizes), "a Hopper");
+    accumulate_attention_hopper(merged, log_sum_exp, query, key, value, sizes, stream);
+    return;
+  }
   constexpr int64_t kQueries = 16 * TensorCoreWarp::kWarps;
   const Arguments arguments{merged,
                             log_sum_exp,

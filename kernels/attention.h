@@ -3,6 +3,7 @@
 // PyTorch's, and cuDNN's (cudnn_attention.h).
 #pragma once
 #include <cstdint>
+#include <optional>
 
 #include "kernels/types.h"
 
@@ -56,9 +57,21 @@ void accumulate_attention(TokensView<T> merged, T* log_sum_exp, TokensView<const
 // The same on a GPU from Ampere on, for all heads: products in bf16, sums and `merged` in fp32.
 // Heads of 64 or 128 elements; rows begin at multiples of 16 bytes.
 bool accumulate_attention_takes(int64_t head_dim);
+
+// Two kernels compute it, to the same bounds: one for all these GPUs (attention.cu), and a faster
+// one for Hoppers alone (attention_hopper.cu). That which the current device and these operands
+// get:
+enum class AccumulateKernel { kAmpere, kHopper };
+AccumulateKernel accumulate_attention_kernel(TokensView<const bf16> query,
+                                             TokensView<const bf16> key,
+                                             TokensView<const bf16> value,
+                                             const AttentionSizes& sizes);
+
+// With `kernel` given: by that one, which tests and the bench ask for; kHopper only where
+// accumulate_attention_kernel() says so.
 void accumulate_attention_cuda(TokensView<float> merged, float* log_sum_exp,
                                TokensView<const bf16> query, TokensView<const bf16> key,
                                TokensView<const bf16> value, const AttentionSizes& sizes,
-                               Stream stream);
+                               Stream stream, std::optional<AccumulateKernel> kernel = {});
 
 }  // namespace pendulum::kernels

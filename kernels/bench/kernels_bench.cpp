@@ -317,15 +317,22 @@ class Bench {
     float* merged = on_.template take<float>(count);
     float* statistic = on_.template take<float>(tokens * kHeads);
     float* scratch = on_.template take<float>(kIsGpu ? 1 : attention_scratch(s));
-    report_flops("accumulate_attention" + at, flops, [&] {
-      if constexpr (kIsGpu) {
-        accumulate_attention_cuda(view(merged), statistic, view(q), view(k), view(v), s,
-                                  on_.stream());
-      } else {
+    if constexpr (kIsGpu) {
+      const auto accumulate = [&](const std::string& name, AccumulateKernel kernel) {
+        report_flops(name + at, flops, [&] {
+          accumulate_attention_cuda(view(merged), statistic, view(q), view(k), view(v), s,
+                                    on_.stream(), kernel);
+        });
+      };
+      if (accumulate_attention_kernel(view(q), view(k), view(v), s) == AccumulateKernel::kHopper)
+        accumulate("accumulate_attention for Hopper", AccumulateKernel::kHopper);
+      accumulate("accumulate_attention", AccumulateKernel::kAmpere);
+    } else {
+      report_flops("accumulate_attention" + at, flops, [&] {
         accumulate_attention<float>(view(merged), statistic, view(q), view(k), view(v), scratch, s,
                                     0, kHeads);
-      }
-    });
+      });
+    }
     if constexpr (!kIsGpu) {
       T *out = on_.template take<T>(count), *dq = on_.template take<T>(count),
         *dk = on_.template take<T>(count), *dv = on_.template take<T>(count);

@@ -1,5 +1,7 @@
-// Attention as plain loops, in any type.
+// Attention as plain loops, in any type, and views for its operands.
 #pragma once
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -60,6 +62,47 @@ AttentionResult<T> plain_attention(const std::vector<T>& q, const std::vector<T>
 template <class T>
 TokensView<T> dense(T* data, int64_t tokens, const AttentionSizes& s) {
   return {data, tokens * s.heads * s.head_dim, s.heads * s.head_dim};
+}
+
+// Tokens that do not lie side by side: `gap` elements behind each, and ten times as many behind a
+// sample's last.
+template <class T>
+TokensView<T> spread(T* data, int64_t tokens, const AttentionSizes& s, int64_t gap) {
+  const int64_t stride = s.heads * s.head_dim + gap;
+  return {data, tokens * stride + 10 * gap, stride};
+}
+// Dense tokens in such a view; NaN between them.
+template <class T>
+std::vector<T> spread(const std::vector<T>& dense, const AttentionSizes& s, int64_t gap) {
+  const int64_t token = s.heads * s.head_dim;
+  std::vector<T> out;
+  for (int64_t b = 0; b < s.batch; ++b) {
+    const int64_t tokens = static_cast<int64_t>(dense.size()) / (s.batch * token);
+    for (int64_t n = b * tokens; n < (b + 1) * tokens; ++n) {
+      out.insert(out.end(), dense.begin() + n * token, dense.begin() + (n + 1) * token);
+      out.resize(out.size() + static_cast<size_t>(gap), std::numeric_limits<T>::quiet_NaN());
+    }
+    out.resize(out.size() + static_cast<size_t>(10 * gap), std::numeric_limits<T>::quiet_NaN());
+  }
+  return out;
+}
+// And back; what lies between must be NaN still.
+template <class T>
+std::vector<T> gathered(const std::vector<T>& spread_out, int64_t tokens, const AttentionSizes& s,
+                        int64_t gap) {
+  const auto view = spread(spread_out.data(), tokens, s, gap);
+  std::vector<T> out;
+  for (int64_t i = 0; i < static_cast<int64_t>(spread_out.size()); ++i) {
+    const int64_t in_sample = i % view.batch_stride;
+    const bool is_real = in_sample / view.token_stride < tokens &&
+                         in_sample % view.token_stride < s.heads * s.head_dim;
+    if (is_real) {
+      out.push_back(spread_out[static_cast<size_t>(i)]);
+    } else {
+      EXPECT_TRUE(std::isnan(spread_out[static_cast<size_t>(i)])) << "written between tokens";
+    }
+  }
+  return out;
 }
 
 // Keys or values `first` to first + count - 1 of a dense tensor of all of them.

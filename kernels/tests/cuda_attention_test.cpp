@@ -32,46 +32,82 @@ double bound_of(const std::vector<double>& values, double blocks, double shift, 
   return largest * ((narrow ? 2 : 1) * 0x1p-8 + blocks * (64 + 4 * shift * shift) * 0x1p-23);
 }
 
-void check_accumulate(const AttentionSizes& s, const std::vector<int64_t>& blocks, float shift) {
+struct AccumulateCase {
+  AttentionSizes sizes;  // with all keys
+  std::vector<int64_t> blocks;
+  float shift = 0;
+  int64_t gap = 0;  // elements between tokens
+};
+
+void check_accumulate(const AccumulateCase& c, AccumulateKernel kernel) {
+  const AttentionSizes& s = c.sizes;
   const int64_t token = s.heads * s.head_dim;
-  const Values q = numbers(s.batch * s.queries * token, 1, s.head_dim, shift);
-  const Values k = numbers(s.batch * s.keys * token, 2, s.head_dim, std::abs(shift));
+  const Values q = numbers(s.batch * s.queries * token, 1, s.head_dim, c.shift);
+  const Values k = numbers(s.batch * s.keys * token, 2, s.head_dim, std::abs(c.shift));
   const Values v = numbers(s.batch * s.keys * token, 3, s.head_dim, 0);
   const auto exact = plain_attention(wide(q), wide(k), wide(v), wide(q), s);
   const int64_t rows = s.batch * s.heads * s.queries;
-  Device<float> merged(s.batch * s.queries * token);  // NaN: not read by the first block
+  const auto view = [&](auto* data, int64_t tokens) { return spread(data, tokens, s, c.gap); };
+  // NaN: not read by the first block.
+  Device<float> merged(s.batch * view(q.data(), s.queries).batch_stride);
   Device<float> log_sum_exp(Values(rows, -std::numeric_limits<float>::infinity()));
-  Device<bf16> d_q(q);
+  Device<bf16> d_q(spread(q, s, c.gap));
   int64_t first = 0;
-  for (const int64_t keys : blocks) {
+  for (const int64_t keys : c.blocks) {
     AttentionSizes block = s;
     block.keys = keys;
-    Device<bf16> d_k(block_of(k, first, keys, s)), d_v(block_of(v, first, keys, s));
-    accumulate_attention_cuda(dense(merged.data(), s.queries, s), log_sum_exp.data(),
-                              dense<const bf16>(d_q.data(), s.queries, s),
-                              dense<const bf16>(d_k.data(), keys, s),
-                              dense<const bf16>(d_v.data(), keys, s), block, nullptr);
+    Device<bf16> d_k(spread(block_of(k, first, keys, s), s, c.gap));
+    Device<bf16> d_v(spread(block_of(v, first, keys, s), s, c.gap));
+    const auto operand = [&](Device<bf16>& x, int64_t tokens) {
+      return view(static_cast<const bf16*>(x.data()), tokens);
+    };
+    accumulate_attention_cuda(view(merged.data(), s.queries), log_sum_exp.data(),
+                              operand(d_q, s.queries), operand(d_k, keys), operand(d_v, keys),
+                              block, nullptr, kernel);
     first += keys;
   }
-  const auto count = static_cast<double>(blocks.size());
-  EXPECT_LE(worst_error(merged.values(), exact.out), bound_of(exact.out, count, shift, false))
-      << s.queries << " x " << s.keys << ", shift " << shift;
+  const auto count = static_cast<double>(c.blocks.size());
+  EXPECT_LE(worst_error(gathered(merged.values(), s.queries, s, c.gap), exact.out),
+            bound_of(exact.out, count, c.shift, false))
+      << s.queries << " x " << s.keys << ", shift " << c.shift;
   EXPECT_LE(worst_error(log_sum_exp.values(), exact.log_sum_exp),
-            count * (64 + 4 * shift * shift) * 0x1p-23);
+            count * (64 + 4 * c.shift * c.shift) * 0x1p-23);
 }
 
-// Tiles are of 128 queries and 64 keys; counts beside both, one, and primes.
-TEST_F(CudaAttention, AccumulatesBlocksOfKeys) {
+// Tiles are of 128 queries and 64 keys in the one kernel; of 192 and 128 or, with heads of 128, 128
+// and 176 in Hopper's. Counts beside all of these, one, and primes.
+void check_accumulate_cases(AccumulateKernel kernel) {
   for (const int64_t head_dim : {64, 128}) {
     const double scale = 1 / std::sqrt(static_cast<double>(head_dim));
-    check_accumulate({1, 1, 1, 1, head_dim, scale}, {1}, 0);
-    check_accumulate({2, 129, 191, 3, head_dim, scale}, {63, 1, 127}, 0);
-    check_accumulate({1, 257, 450, 2, head_dim, scale}, {64, 65, 321}, 0);
+    check_accumulate({{1, 1, 1, 1, head_dim, scale}, {1}}, kernel);
+    check_accumulate({{2, 129, 191, 3, head_dim, scale}, {63, 1, 127}}, kernel);
+    check_accumulate({{1, 257, 450, 2, head_dim, scale}, {64, 65, 321}}, kernel);
+    check_accumulate({{2, 193, 705, 2, head_dim, scale}, {176, 352, 177}, 0, 24}, kernel);
+    // More tiles of queries than a GPU has processors.
+    check_accumulate({{1, 129, 190, 150, head_dim, scale}, {190}}, kernel);
     // Log-sum-exps about -100 and 100.
     const float shift = 10 * std::sqrt(std::sqrt(static_cast<float>(head_dim)));
-    check_accumulate({1, 130, 192, 2, head_dim, scale}, {64, 128}, shift);
-    check_accumulate({1, 130, 192, 2, head_dim, scale}, {64, 128}, -shift);
+    check_accumulate({{1, 130, 192, 2, head_dim, scale}, {64, 128}, shift}, kernel);
+    check_accumulate({{1, 130, 192, 2, head_dim, scale}, {64, 128}, -shift}, kernel);
   }
+}
+
+TEST_F(CudaAttention, AccumulatesBlocksOfKeys) {
+  check_accumulate_cases(AccumulateKernel::kAmpere);
+}
+
+TEST_F(CudaAttention, AccumulatesBlocksOfKeysOnHopper) {
+  Device<bf16> x(1024);
+  const TokensView<const bf16> view{x.data(), 1024, 64};
+  const AttentionSizes s{1, 16, 16, 1, 64, 0.125};
+  if (accumulate_attention_kernel(view, view, view, s) != AccumulateKernel::kHopper)
+    GTEST_SKIP() << "no Hopper";
+  // A stride that a tensor map cannot have.
+  AttentionSizes samples = s;
+  samples.batch = 2;
+  const TokensView<const bf16> repeated{x.data(), 0, 64};
+  EXPECT_EQ(accumulate_attention_kernel(view, repeated, view, samples), AccumulateKernel::kAmpere);
+  check_accumulate_cases(AccumulateKernel::kHopper);
 }
 
 #ifdef PENDULUM_CUDNN

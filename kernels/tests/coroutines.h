@@ -1,0 +1,122 @@
+// Threads of an emulated block as coroutines of one host thread. A number says in which order they
+// run, so that what is missing between them shows, and shows again.
+#pragma once
+#include <setjmp.h>
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace pendulum::kernels {
+
+class Coroutines {
+ public:
+  static constexpr int kWarp = 32;
+
+  // Even orders: the first warp runs while it can, or the last one does, so that warps are as far
+  // apart as can be. Odd ones: they mix.
+  explicit Coroutines(size_t order) : order_(order), random_(order) {}
+
+  // Runs body(0) to body(count - 1); `events` is what else can happen: it is asked again and again,
+  // with true where no thread can go on, and says whether something happened. Returns what went
+  // wrong, or nothing.
+  std::string run(int count, const std::function<void(int)>& body,
+                  const std::function<bool(bool)>& events) {
+    body_ = &body;
+    for (int i = 0; i < count; ++i) begin(i);
+    std::vector<int> warps(static_cast<size_t>(count / kWarp));
+    for (size_t i = 0; i < warps.size(); ++i) warps[i] = static_cast<int>(i);
+    if (order_ % 4 == 2) std::reverse(warps.begin(), warps.end());
+    while (failure_.empty() && open_ > 0) {
+      if (order_ % 2 == 1) std::shuffle(warps.begin(), warps.end(), random_);
+      events(false);
+      const bool has_moved =
+          std::any_of(warps.begin(), warps.end(), [&](int warp) { return turns_of(warp); });
+      if (!has_moved && failure_.empty() && !events(true))
+        fail_here("threads wait for what never comes");
+    }
+    return failure_;
+  }
+
+  // For a thread: others run until `is_ready()`.
+  void wait(const std::function<bool()>& is_ready) {
+    if (is_ready()) return;
+    Thread& self = *threads_[current_];
+    self.is_ready = is_ready;
+    leave(self);
+  }
+  // For a thread: ends the run.
+  void fail(const std::string& what) {
+    fail_here(what + ", thread " + std::to_string(current_));
+    wait([] { return false; });
+  }
+  bool toss() { return random_() % 2 == 0; }
+
+ private:
+  struct Thread {
+    ucontext_t context;
+    jmp_buf place;
+    std::vector<char> stack = std::vector<char>(64 << 10);
+    std::function<bool()> is_ready = [] { return true; };
+    bool has_begun = false, has_ended = false;
+  };
+
+  void begin(int i) {
+    threads_.push_back(std::make_unique<Thread>());
+    Thread& thread = *threads_[i];
+    getcontext(&thread.context);
+    thread.context.uc_stack.ss_sp = thread.stack.data();
+    thread.context.uc_stack.ss_size = thread.stack.size();
+    const auto self = reinterpret_cast<uintptr_t>(this);  // makecontext passes ints
+    makecontext(&thread.context, reinterpret_cast<void (*)()>(&Coroutines::main), 2,
+                static_cast<unsigned>(self), static_cast<unsigned>(self >> 32));
+    ++open_;
+  }
+  static void main(unsigned low, unsigned high) {
+    auto* self = reinterpret_cast<Coroutines*>(static_cast<uintptr_t>(high) << 32 | low);
+    (*self->body_)(self->current_);
+    Thread& thread = *self->threads_[self->current_];
+    thread.has_ended = true;
+    --self->open_;
+    self->leave(thread);
+  }
+  // Contexts begin coroutines, jumps change between them: a change of contexts is a system call.
+  void leave(Thread& thread) {
+    if (_setjmp(thread.place) == 0) _longjmp(scheduler_, 1);
+  }
+  void enter(Thread& thread) {
+    if (_setjmp(scheduler_) != 0) return;
+    if (thread.has_begun) _longjmp(thread.place, 1);
+    thread.has_begun = true;
+    setcontext(&thread.context);
+  }
+  bool turns_of(int warp) {
+    bool has_moved = false;
+    for (int i = warp * kWarp; i < (warp + 1) * kWarp && failure_.empty(); ++i) {
+      Thread& thread = *threads_[i];
+      if (thread.has_ended || !thread.is_ready()) continue;
+      has_moved = true;
+      current_ = i;
+      enter(thread);
+    }
+    return has_moved;
+  }
+  void fail_here(const std::string& what) {
+    if (failure_.empty()) failure_ = what;
+  }
+
+  const size_t order_;
+  std::mt19937_64 random_;
+  std::vector<std::unique_ptr<Thread>> threads_;
+  const std::function<void(int)>* body_ = nullptr;
+  jmp_buf scheduler_;
+  int current_ = 0, open_ = 0;
+  std::string failure_;
+};
+
+}  // namespace pendulum::kernels
