@@ -4,9 +4,12 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "comm/collective_buffer.h"
 #include "comm/communicator.h"
 #include "core/error.h"
 #include "core/random.h"
@@ -62,6 +65,47 @@ inline void check_reductions(Communicator& group) {
   }
 }
 
+// Gathers in place and exchanges from memory that is used again at once, grows, and holds what the
+// round before has left, while ranks are late in turn: what a call reads or writes too early or too
+// late is another round's.
+inline void check_buffers(Communicator& group, at::Device device = at::kCPU) {
+  const int size = group.size();
+  const int rank = group.rank();
+  const auto lag = [&](int round) {
+    std::this_thread::sleep_for(std::chrono::microseconds(draw(rank, round) % 400));
+  };
+  const auto others = [&](int r, int64_t count, at::ScalarType type, int round) {
+    return numbers(r, count, type, round).to(device);
+  };
+  CollectiveBuffer gathered(group, CallKind::all_gather);
+  CollectiveBuffer sent(group, CallKind::all_to_all), received(group, CallKind::all_to_all);
+  for (int round = 0; round < 36; ++round) {
+    const at::ScalarType type = kCarried[round % 6];
+    const int64_t count = std::vector<int64_t>{7, 257, 0, 64, 4096, 1, 5003}[round % 7];
+    const auto options = at::TensorOptions().device(device).dtype(type);
+    lag(2 * round);
+    const at::Tensor all = gathered.take({size, count}, options);
+    all[rank].copy_(others(rank, count, type, round));
+    Handle gather = group.all_gather(all[rank], all);
+    const at::Tensor out = sent.take({size, count}, options).view(-1);
+    const at::Tensor in = received.take({size, count}, options).view(-1);
+    out.copy_(others(rank, size * count, type, round));
+    Handle exchange = group.all_to_all(out, in);
+    lag(2 * round + 1);
+    exchange.wait();
+    gather.wait();
+    for (int r = 0; r < size; ++r) {
+      EXPECT_TRUE(at::equal(all[r], others(r, count, type, round)));
+      EXPECT_TRUE(at::equal(in.narrow(0, r * count, count),
+                            others(r, size * count, type, round).narrow(0, rank * count, count)));
+    }
+    all.fill_(1);
+    out.fill_(2);
+    in.fill_(3);
+  }
+  group.barrier();
+}
+
 inline void check_movement(Communicator& group) {
   const int size = group.size();
   const int rank = group.rank();
@@ -69,6 +113,10 @@ inline void check_movement(Communicator& group) {
     for (const int64_t count : {0, 1, 7, 1024, 4099}) {
       const at::Tensor all = unset(size * count, dtype);
       group.all_gather(numbers(rank, count, dtype), all).wait();
+      const at::Tensor in_place = unset(size * count, dtype);
+      in_place.narrow(0, rank * count, count).copy_(numbers(rank, count, dtype));
+      group.all_gather(in_place.narrow(0, rank * count, count), in_place).wait();
+      EXPECT_TRUE(at::equal(in_place, all));
       const at::Tensor back = unset(size * count, dtype);
       group.all_to_all(numbers(rank, size * count, dtype), back).wait();
       for (int r = 0; r < size; ++r) {
@@ -95,7 +143,7 @@ inline void check_movement(Communicator& group) {
   group.send_recv(numbers(rank, 5, at::kFloat), rank + 1 < size ? rank + 1 : kNobody, got, rank - 1)
       .wait();
   EXPECT_TRUE(rank == 0 || at::equal(got, numbers(rank - 1, 5, at::kFloat)));
-  group.barrier();
+  check_buffers(group);
 }
 
 // <A x, y> = <x, A' y>: all_gather is the transpose of reduce_scatter, all_to_all of itself. In

@@ -32,6 +32,41 @@ TEST(Loopback, Splits) { on_ranks(check_splits); }
 TEST(Loopback, Arguments) { on_ranks(check_arguments); }
 TEST(Loopback, NanReachesAll) { on_ranks(check_nan); }
 
+TEST(CollectiveBuffer, IsUsedAgainAndHoldsNothing) {
+  run_loopback(2, [](Communicator& group) {
+    CollectiveBuffer buffer(group, CallKind::all_gather);
+    EXPECT_FALSE(buffer.is_kept());
+    const at::Tensor first = buffer.take({3, 4}, at::kFloat).fill_(1);
+    EXPECT_TRUE(buffer.is_kept());
+    const void* const place = first.const_data_ptr();
+    EXPECT_EQ(buffer.take({6}, at::kDouble).const_data_ptr(), place);  // as many bytes
+    const at::Tensor grown = buffer.take({100}, at::kDouble).fill_(2);
+    EXPECT_TRUE(at::equal(first.view(-1)[11], at::ones({})));  // what is held outlives the buffer's
+    EXPECT_EQ(buffer.take({2, 2}, at::kByte).const_data_ptr(), grown.const_data_ptr());
+    EXPECT_EQ(buffer.take({0, 5}, at::kByte).numel(), 0);
+  });
+}
+
+TEST(CollectiveBuffer, ShowsReadsOfWhatWasNotWritten) {
+  at::globalContext().setDeterministicAlgorithms(true, true);
+  const auto group = single_communicator();
+  CollectiveBuffer buffer(*group, CallKind::all_to_all);
+  buffer.take({9}, at::kBFloat16).fill_(1);
+  EXPECT_TRUE(buffer.take({2, 4}, at::kBFloat16).isnan().all().item<bool>());
+  at::globalContext().setDeterministicAlgorithms(false, false);
+}
+
+TEST(CollectiveBuffer, RanksThatAskForDifferentSizesAreNamed) {
+  const std::string failure = failure_of([] {
+    run_loopback(3, [](Communicator& group) {
+      CollectiveBuffer buffer(group, CallKind::all_gather);
+      buffer.take({group.rank() == 1 ? 5 : 4}, at::kFloat);
+    });
+  });
+  EXPECT_NE(failure.find("wants 20"), std::string::npos) << failure;
+  EXPECT_NE(failure.find("wants 16"), std::string::npos) << failure;
+}
+
 // The same through copies, whatever device they are on.
 void on_staged_ranks(void (*body)(Communicator&)) {
   for (const int ranks : {1, 2, 3}) {

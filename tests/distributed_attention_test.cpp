@@ -33,7 +33,53 @@ TEST_F(DistributedAttention, EqualsOneRankInEveryLayout) {
 
 TEST_F(DistributedAttention, TakesAnyNumberOfTokens) {
   // Fewer tokens than ranks: some hold padding alone.
-  for (const int64_t tokens : {1, 2, 5, 8, 9, 64, 67}) on_ranks({4}, {.tokens = tokens});
+  for (const int64_t tokens : {1, 2, 5, 8, 9, 64, 67}) {
+    on_ranks({4}, {.tokens = tokens});
+    on_ranks({4}, {.batch = 1, .tokens = tokens});
+  }
+}
+
+// What the exchange leaves in memory that the next one takes is in no result and in no graph: two
+// passes whose graphs live side by side, and whose backward passes come after both.
+TEST_F(DistributedAttention, GraphsOutliveTheMemoryOfTheExchange) {
+  for (const int64_t batch : {1, 2}) {
+    for (const int64_t tokens : {3, 37, 40}) {
+      const AttentionCase c{.batch = batch, .tokens = tokens};
+      const auto inputs = attention_inputs(c);
+      run_loopback(4, [&](Communicator& members) {
+        SequenceGroup group(members, 2);
+        const int64_t per_rank = group.tokens_per_rank(tokens);
+        const auto leaves_of = [&](double scale) {
+          std::vector<at::Tensor> leaves;
+          for (int i = 0; i < 3; ++i)
+            leaves.push_back(
+                shard(inputs[i] * scale, members.rank(), per_rank).requires_grad_(true));
+          return leaves;
+        };
+        const at::Tensor dout = shard(inputs[3], members.rank(), per_rank).flatten(2);
+        const auto attend = [&](const std::vector<at::Tensor>& x) {
+          return distributed_attention(x[0], x[1], x[2], group, tokens);
+        };
+        std::vector<std::vector<at::Tensor>> want;
+        for (const double scale : {1.0, 0.5}) {
+          const auto leaves = leaves_of(scale);
+          want.push_back({attend(leaves)});
+          want.back()[0].backward(dout);
+          for (const at::Tensor& x : leaves) want.back().push_back(x.grad());
+          for (at::Tensor& x : want.back()) x = x.detach().clone();
+        }
+        const auto first = leaves_of(1.0), second = leaves_of(0.5);
+        const at::Tensor out_first = attend(first), out_second = attend(second);
+        out_first.backward(dout);
+        out_second.backward(dout);
+        EXPECT_TRUE(at::equal(out_first, want[0][0]) && at::equal(out_second, want[1][0]));
+        for (size_t i = 0; i < 3; ++i) {
+          EXPECT_TRUE(at::equal(first[i].grad(), want[0][i + 1]));
+          EXPECT_TRUE(at::equal(second[i].grad(), want[1][i + 1]));
+        }
+      });
+    }
+  }
 }
 
 TEST_F(DistributedAttention, SinglePrecisionIsAsGoodAsOneRank) {

@@ -3,6 +3,8 @@
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/DeviceGuard.h>
 
+#include <iostream>
+
 #include "attention_cases.h"
 #include "comm/nccl_communicator.h"
 #include "comm/staged_communicator.h"
@@ -49,6 +51,39 @@ TEST_F(Nccl, OtherCallsAreNoticedAtABarrier) {
     test_world().broadcast(x, 0).wait();
   }
   EXPECT_NE(failure_of([&] { nccl_->barrier(); }).find("other calls"), std::string::npos);
+}
+
+TEST_F(Nccl, Buffers) { check_buffers(*nccl_, device_); }
+
+// As long messages as ZeRO's windows are, from memory that NCCL has registered where it does, and
+// from any: three rounds, the last ones from memory that was used before.
+TEST_F(Nccl, RegisteredMemoryGivesTheSameBits) {
+  const int64_t count = (int64_t{4} << 20) + 13;
+  const auto options = at::TensorOptions().device(device_).dtype(at::kFloat);
+  CollectiveBuffer gathered(*nccl_, CallKind::all_gather);
+  CollectiveBuffer sent(*nccl_, CallKind::all_to_all), received(*nccl_, CallKind::all_to_all);
+  for (int round = 0; round < 3; ++round) {
+    const at::Tensor mine = numbers(nccl_->rank(), count, at::kFloat, round).to(device_);
+    const at::Tensor all = at::full({nccl_->size(), count}, NAN, options);
+    nccl_->all_gather(mine, all).wait();
+    const at::Tensor back = at::full_like(all, NAN);
+    nccl_->all_to_all(all, back).wait();
+
+    const at::Tensor window = gathered.take(all.sizes(), options);
+    window[nccl_->rank()].copy_(mine);
+    nccl_->all_gather(window[nccl_->rank()], window).wait();
+    EXPECT_TRUE(at::equal(window, all));
+    const at::Tensor out = sent.take(all.sizes(), options).copy_(all);
+    const at::Tensor in = received.take(all.sizes(), options);
+    nccl_->all_to_all(out, in).wait();
+    EXPECT_TRUE(at::equal(in, back));
+    window.fill_(NAN);
+    in.fill_(NAN);
+  }
+  if (nccl_->rank() == 0)
+    std::cout << "registered memory of " << nccl_->size()
+              << " ranks: " << (gathered.is_kept() ? "granted" : "refused") << " for gathers, "
+              << (received.is_kept() ? "granted" : "refused") << " for exchanges" << std::endl;
 }
 
 TEST_F(Nccl, AttentionEqualsOneRankInEveryLayout) {

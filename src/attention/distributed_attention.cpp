@@ -5,6 +5,9 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
+#include <array>
+
 #include "core/error.h"
 #include "ops/merge_attention.h"
 #include "ops/norm_rotary.h"
@@ -30,8 +33,13 @@ at::Tensor joined_tokens(const at::Tensor& parts) {
   return parts.transpose(-5, -4).flatten(-4, -3).contiguous();
 }
 
-// The way back, (B, U L, h, d) -> (U, B, L, h, d), contiguous and of `type`; rows that `x` lacks
-// are zero. Without a copy for one sample that has them all.
+// Whether token_parts() need not copy; by what all ranks that exchange have alike.
+bool lies_in_parts(const at::Tensor& x, int64_t ranks, int64_t places, at::ScalarType type) {
+  return x.size(0) == 1 && x.size(1) == ranks * places && x.scalar_type() == type;
+}
+
+// The way back, (B, up to U L, h, d) -> (U, B, L, h, d), contiguous and of `type`; rows that `x`
+// lacks are zero. Without a copy for one sample that has them all.
 at::Tensor token_parts(const at::Tensor& x, int64_t ranks, int64_t places, at::ScalarType type) {
   at::Tensor whole = x.to(type);
   if (x.size(1) != ranks * places) {
@@ -39,6 +47,20 @@ at::Tensor token_parts(const at::Tensor& x, int64_t ranks, int64_t places, at::S
     whole.narrow(1, 0, x.size(1)).copy_(x);
   }
   return whole.unflatten(1, {ranks, places}).transpose(0, 1).contiguous();
+}
+
+// The same by a copy to `parts`.
+void copy_token_parts(const at::Tensor& x, const at::Tensor& parts) {
+  const int64_t ranks = parts.size(0), places = parts.size(2);
+  if (x.size(1) == ranks * places) {
+    parts.copy_(x.unflatten(1, {ranks, places}).transpose(0, 1));
+    return;
+  }
+  parts.zero_();
+  for (int64_t r = 0; r * places < x.size(1); ++r) {
+    const int64_t rows = std::min(places, x.size(1) - r * places);
+    parts[r].narrow(1, 0, rows).copy_(x.narrow(1, r * places, rows));
+  }
 }
 
 // dealt (3, U, B, L, h, d), by receiver -> (3, B, U L, h, d): all tokens of the block, this rank's
@@ -166,13 +188,8 @@ struct DistributedAttention : torch::autograd::Function<DistributedAttention> {
     context->saved_data["group"] = reinterpret_cast<int64_t>(group);
     context->saved_data["tokens"] = tokens;
 
-    at::Tensor parts = token_parts(whole.out, s[1], s[3], q.scalar_type());  // (U, B, L, h, d)
-    if (s[1] > 1) {
-      const at::Tensor mine = at::empty_like(parts);
-      exchange(parts, mine, *group).wait();
-      parts = mine;
-    }
-    return parts.permute({1, 2, 0, 3, 4}).reshape({s[2], s[3], s[1] * s[4] * s[5]});
+    return own_tokens_of(whole.out, s.slice(1), q.scalar_type(), *group)
+        .reshape({s[2], s[3], s[1] * s[4] * s[5]});
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
@@ -183,14 +200,15 @@ struct DistributedAttention : torch::autograd::Function<DistributedAttention> {
     const RingWalk walk(group, key_value.size(2), context->saved_data["tokens"].toInt());
     const int64_t ranks = group.ulysses().size();
     const auto s = gradients[0].sizes();  // (B, L, H d)
-    at::Tensor dout = gradients[0]
-                          .reshape({s[0], s[1], ranks, q.size(2), q.size(3)})
-                          .permute({2, 0, 1, 3, 4})
-                          .contiguous();  // (U, B, L, h, d)
+    const at::Tensor given = gradients[0]
+                                 .reshape({s[0], s[1], ranks, q.size(2), q.size(3)})
+                                 .permute({2, 0, 1, 3, 4});  // (U, B, L, h, d)
+    at::Tensor dout = given;
     if (ranks > 1) {
-      const at::Tensor received = at::empty_like(dout);
-      exchange(dout, received, group).wait();
-      dout = received;
+      const at::Tensor sent =
+          group.exchange_memory().sent.take(given.sizes(), given.options()).copy_(given);
+      dout = group.exchange_memory().received.take(given.sizes(), given.options());
+      exchange(sent, dout, group).wait();
     }
     const RingGradients g = ring_backward(joined_tokens(dout).narrow(1, 0, walk.queries()), q,
                                           key_value, {saved[2], saved[3]}, group, walk);
@@ -199,6 +217,30 @@ struct DistributedAttention : torch::autograd::Function<DistributedAttention> {
   }
 
  private:
+  // The output, (B, up to U L, h, d) of all tokens' h heads -> (B, L, U, h, d), own tokens and all
+  // heads. `sizes` are (U, B, L, h, d).
+  static at::Tensor own_tokens_of(const at::Tensor& out, at::IntArrayRef sizes, at::ScalarType type,
+                                  SequenceGroup& group) {
+    const std::array<int64_t, 5> by_token{1, 2, 0, 3, 4};
+    const int64_t ranks = sizes[0], places = sizes[2];
+    if (ranks == 1 || lies_in_parts(out, ranks, places, type)) {
+      at::Tensor parts = token_parts(out, ranks, places, type);
+      if (ranks > 1) {
+        const at::Tensor mine = at::empty_like(parts);
+        exchange(parts, mine, group).wait();
+        parts = mine;
+      }
+      return parts.permute(by_token);
+    }
+    auto& [sent, received] = group.exchange_memory();
+    const at::Tensor parts = sent.take(sizes, out.options().dtype(type));
+    copy_token_parts(out, parts);
+    const at::Tensor mine = received.take(sizes, parts.options());
+    exchange(parts, mine, group).wait();
+    // A copy in any case: of one token in all, the permuted view is contiguous.
+    return mine.permute(by_token).clone(at::MemoryFormat::Contiguous);
+  }
+
   // Each (B, up to U L, h, d) -> (3, U, B, L, h, d), `places` = L.
   static at::Tensor dealt_gradient(const std::vector<at::Tensor>& g, at::ScalarType type,
                                    int64_t places, SequenceGroup& group) {

@@ -19,6 +19,7 @@ SequenceGroup::SequenceGroup(Communicator& members, int ulysses) : members_(memb
   }
   ulysses_ = members.split(members.rank() / ulysses, members.rank());
   ring_ = members.split(members.rank() % ulysses, members.rank());
+  exchange_memory_ = std::make_unique<ExchangeMemory>(*ulysses_);
 }
 
 }  // namespace pendulum

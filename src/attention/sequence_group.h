@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "comm/collective_buffer.h"
 #include "comm/communicator.h"
 
 namespace pendulum {
@@ -30,6 +31,15 @@ class SequenceGroup {
   Communicator& ulysses() const { return *ulysses_; }  // U neighbours
   Communicator& ring() const { return *ring_; }        // R blocks of neighbours
 
+  // What the Ulysses ranks send and receive where it is copied at both ends anyway. Within one
+  // function: the next exchange takes it again.
+  struct ExchangeMemory {
+    explicit ExchangeMemory(Communicator& ranks)
+        : sent(ranks, CallKind::all_to_all), received(ranks, CallKind::all_to_all) {}
+    CollectiveBuffer sent, received;
+  };
+  ExchangeMemory& exchange_memory() { return *exchange_memory_; }
+
   // Every rank holds the same number of tokens, the last ones partly or wholly padding.
   int64_t tokens_per_rank(int64_t tokens) const { return (tokens + width() - 1) / width(); }
 
@@ -44,6 +54,7 @@ class SequenceGroup {
  private:
   Communicator& members_;
   std::unique_ptr<Communicator> ulysses_, ring_;
+  std::unique_ptr<ExchangeMemory> exchange_memory_;
   Traffic traffic_;
 };
 

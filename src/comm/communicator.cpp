@@ -140,6 +140,29 @@ Handle Communicator::broadcast(const at::Tensor& tensor, int root, Stream stream
 
 void Communicator::barrier() { begin(next(CallKind::barrier), {}).wait(); }
 
+std::unique_ptr<CollectiveMemory> Communicator::memory_for(CallKind kind, int64_t bytes,
+                                                           at::Device device,
+                                                           std::unique_ptr<CollectiveMemory> old) {
+  const at::Tensor all = at::empty({size_}, at::kLong);
+  all_gather(at::full({1}, bytes, at::kLong), all).wait();
+  for (int r = 0; r < size_; ++r) {
+    const auto other = all[r].item<int64_t>();
+    if (other != bytes)
+      throw Error(text("rank ", rank_, " of ", size_, " in ", name_, " wants ", bytes,
+                       " bytes of memory for calls, rank ", r, " wants ", other));
+  }
+  const Watchdog::Section section(
+      watchdog_, [&] { return text(bytes, " bytes of memory for calls in ", name_); });
+  old.reset();  // before there is the new one, so that there are never both
+  return make_memory(kind, bytes, device);
+}
+
+std::unique_ptr<CollectiveMemory> Communicator::make_memory(CallKind /*kind*/, int64_t bytes,
+                                                            at::Device device) {
+  if (!device.is_cpu()) return nullptr;
+  return std::make_unique<CollectiveMemory>(at::empty({bytes}, at::kByte));
+}
+
 std::unique_ptr<Communicator> Communicator::split(int color, int key) {
   check(color >= 0, "a color of 0 or more: ", color);
   const Call call = next(CallKind::split);

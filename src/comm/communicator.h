@@ -55,6 +55,19 @@ class [[nodiscard]] Handle {
   std::shared_ptr<double> waited_;
 };
 
+// Memory for a CollectiveBuffer (comm/collective_buffer.h), given back when it goes.
+class CollectiveMemory {
+ public:
+  explicit CollectiveMemory(at::Tensor bytes) : bytes_(std::move(bytes)) {}
+  CollectiveMemory(const CollectiveMemory&) = delete;
+  CollectiveMemory& operator=(const CollectiveMemory&) = delete;
+  virtual ~CollectiveMemory() = default;
+  const at::Tensor& bytes() const { return bytes_; }  // of type uint8
+
+ private:
+  const at::Tensor bytes_;
+};
+
 // Every rank of a group makes the same calls in the same order; waits may come in any order.
 // Tensors are contiguous, of type fp32, fp64, bf16, int64, int32 or uint8. Counts may exceed 2^31.
 // Reductions add in the order of the ranks, bf16 in fp32 with one rounding at the end: results are
@@ -73,7 +86,8 @@ class Communicator {
 
   // In place.
   Handle all_reduce(const at::Tensor& tensor, Reduce reduce = Reduce::sum, Stream stream = {});
-  // all: size() times the numbers of local, in the order of the ranks.
+  // all: size() times the numbers of local, in the order of the ranks. local may be its own part of
+  // all.
   Handle all_gather(const at::Tensor& local, const at::Tensor& all, Stream stream = {});
   // all: size() times the numbers of local; rank r receives the reduction of the r-th parts.
   Handle reduce_scatter(const at::Tensor& all, const at::Tensor& local, Reduce reduce = Reduce::sum,
@@ -86,6 +100,12 @@ class Communicator {
                    Stream stream = {});
   Handle broadcast(const at::Tensor& tensor, int root, Stream stream = {});
   void barrier();
+
+  // So many bytes, in place of `old`, from which no call is under way, that calls of `kind` are
+  // best made from; null where any memory is as good. Error where the ranks ask for different
+  // numbers. Collective.
+  std::unique_ptr<CollectiveMemory> memory_for(CallKind kind, int64_t bytes, at::Device device,
+                                               std::unique_ptr<CollectiveMemory> old);
 
   // Groups of equal color, ranked by (key, rank). Collective; a group lives on its own, but not
   // beyond the program's MpiWorld.
@@ -104,6 +124,9 @@ class Communicator {
       : rank_(rank), size_(size), name_(std::move(name)) {}
   virtual std::shared_ptr<PendingCall> start(Call call, Stream stream) = 0;
   virtual std::unique_ptr<Communicator> make_group(const Call& call, int color, int key) = 0;
+  // The same on all ranks.
+  virtual std::unique_ptr<CollectiveMemory> make_memory(CallKind kind, int64_t bytes,
+                                                        at::Device device);
   Watchdog* watchdog() const { return watchdog_; }
 
  private:

@@ -6,16 +6,15 @@
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
-#include <nccl.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <cstring>
-#include <exception>
 #include <vector>
 
 #include "comm/hand_over.h"
-#include "comm/nccl_monitor.h"
+#include "comm/nccl_comm.h"
+#include "comm/nccl_features.h"
+#include "comm/nccl_windows.h"
 #include "comm/reduction.h"
 #include "comm/watchdog.h"
 #include "core/error.h"
@@ -45,82 +44,6 @@ ncclDataType_t type_of(const at::Tensor& tensor) {
 }
 
 size_t count_of(const at::Tensor& tensor) { return static_cast<size_t>(tensor.numel()); }
-
-// What all groups of a process share.
-struct NcclProcess {
-  at::Device device;
-  // One stream for all groups: two groups' kernels that wait for each other's peers in different
-  // orders on different ranks would wait for ever. Of high priority, or a long kernel keeps it out.
-  c10::cuda::CUDAStream stream;
-  c10::cuda::CUDAStream side;
-  std::shared_ptr<NcclMonitor> monitor;
-};
-
-// A communicator of NCCL that does not block: calls are repeated until it has taken them.
-class NcclComm {
- public:
-  NcclComm(std::shared_ptr<const NcclProcess> process, std::string name)
-      : process_(std::move(process)), name_(std::move(name)) {}
-  ~NcclComm() {
-    if (comm_ == nullptr) return;
-    process_->monitor->remove(comm_);
-    if (std::uncaught_exceptions() > exceptions_at_start_) {
-      ncclCommAbort(comm_);  // an orderly end would wait for peers that wait for us
-      return;
-    }
-    ncclCommFinalize(comm_);
-    ncclResult_t state = ncclInProgress;
-    while (ncclCommGetAsyncError(comm_, &state) == ncclSuccess && state == ncclInProgress)
-      ::sched_yield();
-    ncclCommDestroy(comm_);
-  }
-  NcclComm(const NcclComm&) = delete;
-  NcclComm& operator=(const NcclComm&) = delete;
-
-  const NcclProcess& process() const { return *process_; }
-  ncclComm_t get() const { return comm_; }
-
-  void join(const ncclUniqueId& id, int size, int rank) {
-    ncclConfig_t config = configuration();
-    take(ncclCommInitRankConfig(&comm_, size, id, rank, &config), "start");
-    process_->monitor->add(comm_);
-  }
-  void split_from(const NcclComm& parent, int color, int key) {
-    ncclConfig_t config = configuration();
-    const ncclResult_t result = ncclCommSplit(parent.comm_, color, key, &comm_, &config);
-    // Both must have taken it: the parent works on the split, the new one on its start. The new one
-    // may appear late.
-    parent.take(result, "split");
-    while (comm_ == nullptr) ::sched_yield();
-    take(ncclSuccess, "split");
-    process_->monitor->add(comm_);
-  }
-
-  // Waits until NCCL has put on the stream what `result` is the answer to.
-  void take(ncclResult_t result, const char* action) const {
-    while (result == ncclInProgress || result == ncclSuccess) {
-      ncclResult_t state = ncclSuccess;
-      result = ncclCommGetAsyncError(comm_, &state);
-      if (result == ncclSuccess && state == ncclSuccess) return;
-      if (result == ncclSuccess) result = state;
-      ::sched_yield();
-    }
-    throw Error(text(name_, ": NCCL failed to ", action, ": ", ncclGetErrorString(result), ", ",
-                     ncclGetLastError(comm_)));
-  }
-
- private:
-  static ncclConfig_t configuration() {
-    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    config.blocking = 0;
-    return config;
-  }
-
-  const std::shared_ptr<const NcclProcess> process_;
-  const std::string name_;
-  const int exceptions_at_start_ = std::uncaught_exceptions();
-  ncclComm_t comm_ = nullptr;
-};
 
 // Puts one call on the communication stream, which is the current one.
 class Issue {
@@ -159,9 +82,9 @@ class Issue {
                "gather");
   }
   void exchange(const at::Tensor& send, const at::Tensor& receive) const {
-    comm_.take(ncclAlltoAll(send.const_data_ptr(), receive.mutable_data_ptr(),
-                            count_of(send) / static_cast<size_t>(size_), type_of(send), comm_.get(),
-                            stream()),
+    comm_.take(exchange_parts(send.const_data_ptr(), receive.mutable_data_ptr(),
+                              count_of(send) / static_cast<size_t>(size_), send.itemsize(), size_,
+                              type_of(send), comm_.get(), stream()),
                "exchange");
   }
   // Both messages in one group, or two ranks that first send would wait for each other.
@@ -258,25 +181,15 @@ class NcclCommunicator : public Communicator {
         owned_(std::move(owned)),
         control_(control),
         process_(std::move(process)),
-        comm_(process_, name()) {}
+        comm_(process_, name()),
+        windows_(control, process_) {}
 
   const NcclProcess& process() const { return *process_; }
 
   // By all ranks of the group, once.
   void start_group() {
     const c10::cuda::CUDAGuard guard(process_->device);
-    at::Tensor bytes = at::zeros({sizeof(ncclUniqueId)}, at::kByte);
-    ncclUniqueId id{};
-    if (rank() == 0) {
-      const ncclResult_t result = ncclGetUniqueId(&id);
-      // The others wait for the id: an error here ends this rank, and the launcher them.
-      if (result != ncclSuccess)
-        throw Error(text("NCCL gives no name to ", name(), ": ", ncclGetErrorString(result)));
-      std::memcpy(bytes.mutable_data_ptr(), &id, sizeof id);
-    }
-    control_.broadcast(bytes, 0).wait();
-    std::memcpy(&id, bytes.const_data_ptr(), sizeof id);
-    comm_.join(id, size(), rank());
+    comm_.join(shared_nccl_id(control_), size(), rank());
   }
 
  protected:
@@ -299,7 +212,7 @@ class NcclCommunicator : public Communicator {
     const Call& made = pending->call();
     {
       const c10::cuda::CUDAStreamGuard on_stream(process_->stream);
-      Issue(comm_, rank(), size())(made);
+      Issue(windows_.hold(made) ? windows_.comm() : comm_, rank(), size())(made);
     }
     pending->record(text(made.description(), " in ", name()));
     return pending;
@@ -314,6 +227,13 @@ class NcclCommunicator : public Communicator {
     const c10::cuda::CUDAGuard guard(process_->device);
     group->comm_.split_from(comm_, color, key);
     return group;
+  }
+
+  std::unique_ptr<CollectiveMemory> make_memory(CallKind kind, int64_t bytes,
+                                                at::Device device) override {
+    if (device.is_cpu()) return Communicator::make_memory(kind, bytes, device);
+    check(device == process_->device, "memory on ", process_->device, ", asked for ", device);
+    return size() > 1 ? windows_.make(kind, bytes) : nullptr;
   }
 
  private:
@@ -347,6 +267,7 @@ class NcclCommunicator : public Communicator {
   Communicator& control_;
   const std::shared_ptr<const NcclProcess> process_;
   NcclComm comm_;
+  NcclWindows windows_;
   uint64_t called_ = 0;  // a digest of the calls that this rank has made
 };
 

@@ -21,7 +21,9 @@ class Watchdog;
 // watchdog ends the process where a call does not finish in time or NCCL reports an error, after
 // aborting NCCL. Reductions are an exchange of parts, a sum in the order of the ranks
 // (comm/reduction.h) and a gather: the same bits as over MPI. What each rank has called is compared
-// at every barrier and split.
+// at every barrier and split. Gathers and exchanges of what lies in the group's own memory
+// (comm/collective_buffer.h) NCCL makes from registered windows where it offers them
+// (comm/nccl_windows.h).
 std::unique_ptr<Communicator> nccl_communicator(Communicator& control, at::Device device,
                                                 Watchdog& watchdog);
 

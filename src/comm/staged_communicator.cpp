@@ -4,7 +4,15 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#ifdef PENDULUM_CUDA
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include <optional>
+#endif
+
 #include "comm/hand_over.h"
+#include "core/error.h"
 
 namespace pendulum {
 namespace {
@@ -21,11 +29,25 @@ Call staged(const Call& call, at::Device device) {
   return copy;
 }
 
+// The same with copies that are queued behind `stream`.
+Call staged_behind(Stream stream, const Call& call, at::Device device) {
+#ifdef PENDULUM_CUDA
+  std::optional<c10::cuda::CUDAStreamGuard> guard;
+  const at::Tensor& any = call.send.defined() ? call.send : call.receive;
+  if (stream.handle != nullptr && any.defined() && any.is_cuda())
+    guard.emplace(c10::cuda::getStreamFromExternal(static_cast<cudaStream_t>(stream.handle),
+                                                   any.device().index()));
+#else
+  check(stream.handle == nullptr, "no stream in a build without CUDA");
+#endif
+  return staged(call, device);
+}
+
 class StagedCall : public PendingCall {
  public:
-  StagedCall(Call call, Watchdog* watchdog, Communicator& inner, at::Device device)
+  StagedCall(Call call, Watchdog* watchdog, Communicator& inner, at::Device device, Stream stream)
       : PendingCall(std::move(call), watchdog),
-        copy_(staged(call_, device)),
+        copy_(staged_behind(stream, call_, device)),
         handle_(hand_over(inner, copy_)) {}
 
   bool done() override {
@@ -61,8 +83,8 @@ class StagedCommunicator : public Communicator {
         device_(device) {}
 
  protected:
-  std::shared_ptr<PendingCall> start(Call call, Stream) override {
-    return std::make_shared<StagedCall>(std::move(call), watchdog(), inner_, device_);
+  std::shared_ptr<PendingCall> start(Call call, Stream stream) override {
+    return std::make_shared<StagedCall>(std::move(call), watchdog(), inner_, device_, stream);
   }
 
   std::unique_ptr<Communicator> make_group(const Call&, int color, int key) override {

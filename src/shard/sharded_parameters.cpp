@@ -34,9 +34,13 @@ ShardedParameters::ShardedParameters(NamedTensors parameters, Communicator& worl
     owned_.push_back(parameters_[i]);
     owned_places_.push_back(i);
   }
-  // A group of one has all there is.
-  if (sharding.level == 3 && group_->size() > 1)
+  if (group_->size() == 1) return;  // it has all there is
+  if (sharding.level == 3) {
     residence_ = std::make_unique<WeightResidence>(parameters_, layout_, *group_);
+  } else {
+    gather_ = std::make_unique<UnitGather>(
+        layout_.trained, *group_, parameters_.front().second.options().requires_grad(false));
+  }
 }
 
 void ShardedParameters::zero_gradients() {
@@ -124,14 +128,12 @@ void ShardedParameters::finish_gradients() {
 }
 
 void ShardedParameters::gather() {
-  if (group_->size() == 1 || residence_) return;
-  UnitGather gather(layout_.trained, *group_,
-                    parameters_.front().second.options().requires_grad(false));
+  if (!gather_) return;
   const Flat value = [this](size_t i) { return parameters_[i].second.detach().view(-1); };
-  gather.start(0, value, value);
+  gather_->start(0, value, value);
   for (size_t unit = 0; unit < layout_.trained.size(); ++unit) {
-    if (unit + 1 < layout_.trained.size()) gather.start(unit + 1, value, value);
-    gather.finish(unit);
+    if (unit + 1 < layout_.trained.size()) gather_->start(unit + 1, value, value);
+    gather_->finish(unit);
   }
 }
 

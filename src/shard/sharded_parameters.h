@@ -100,6 +100,7 @@ class ShardedParameters {
   std::vector<size_t> owned_places_;  // in parameters_
   GradientReduction reduction_;
   std::unique_ptr<WeightResidence> residence_;  // level 3
+  std::unique_ptr<UnitGather> gather_;          // of updates, at the levels below
   enum class Pass { none, early, last } pass_ = Pass::none;
   bool is_joining_ = false;  // in finish_forwards()
 };

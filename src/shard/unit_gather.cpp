@@ -11,6 +11,20 @@
 
 namespace pendulum {
 
+UnitGather::UnitGather(const std::vector<Parts>& parts, Communicator& group,
+                       at::TensorOptions options, bool writes_ahead)
+    : parts_(parts),
+      group_(group),
+      options_(options),
+      side_(group),
+      writes_ahead_(writes_ahead),
+      buffers_{CollectiveBuffer(group, CallKind::all_gather),
+               CollectiveBuffer(group, CallKind::all_gather)} {
+  for (const Parts& unit : parts)
+    buffer_bytes_ = std::max(buffer_bytes_, group.size() * std::min(kWindow, unit.longest()) *
+                                                static_cast<int64_t>(options.dtype().itemsize()));
+}
+
 void UnitGather::start(size_t unit, const Flat& from, const Flat& to) {
   if (is_under_way(unit)) return;
   const at::NoGradGuard no_grad;
@@ -21,26 +35,31 @@ void UnitGather::start(size_t unit, const Flat& from, const Flat& to) {
   }
   call.to = to;
   for (int64_t first = 0; first < parts_[unit].longest(); first += kWindow)
-    call.windows.push_back(send(unit, from, first));
+    call.windows.push_back(send(unit, from, first, nullptr));
 }
 
-// All of a unit, a window on its way while the one before is written.
+// All of a unit, a window on its way while the one before is written. The buffers come with the
+// first one, when what others own has been given back.
 void UnitGather::pass_through(size_t unit, const Flat& from, const Flat& to) {
+  for (CollectiveBuffer& buffer : buffers_) buffer.reserve(buffer_bytes_, options_.device());
   Window before;
   for (int64_t first = 0; first < parts_[unit].longest(); first += kWindow) {
-    Window next = send(unit, from, first);
+    Window next = send(unit, from, first, &buffers_.at(first / kWindow % 2));
     if (first > 0) write(unit, to, before);
     before = std::move(next);
   }
   if (before.all.defined()) write(unit, to, before);
 }
 
-UnitGather::Window UnitGather::send(size_t unit, const Flat& from, int64_t first) {
-  const int64_t length = std::min(kWindow, parts_[unit].longest() - first);
-  const at::Tensor mine = at::zeros({length}, options_);
-  const at::Tensor all = at::empty({group_.size(), length}, options_);
+// What lies behind the end of a rank's part is sent as it is, and nobody reads it.
+UnitGather::Window UnitGather::send(size_t unit, const Flat& from, int64_t first,
+                                    CollectiveBuffer* buffer) {
+  const std::array<int64_t, 2> sizes{group_.size(),
+                                     std::min(kWindow, parts_[unit].longest() - first)};
+  const at::Tensor all = buffer ? buffer->take(sizes, options_) : at::empty(sizes, options_);
+  const at::Tensor mine = all[group_.rank()];
   pack(parts_[unit][group_.rank()], first, mine, from);
-  return {first, mine, all, group_.all_gather(mine, all)};
+  return {first, all, group_.all_gather(mine, all)};
 }
 
 void UnitGather::write(size_t unit, const Flat& to, Window& window) {

@@ -1,8 +1,10 @@
 // Brings the values of a unit's parameters from their owners to all ranks, in the background.
 #pragma once
+#include <array>
 #include <map>
 #include <vector>
 
+#include "comm/collective_buffer.h"
 #include "comm/communicator.h"
 #include "comm/side_stream.h"
 #include "shard/shard_layout.h"
@@ -20,12 +22,7 @@ class UnitGather {
   // writes_ahead: whether start() already writes the others' parts, and waits for them if the
   // group's waits are of the host.
   UnitGather(const std::vector<Parts>& parts, Communicator& group, at::TensorOptions options,
-             bool writes_ahead)
-      : parts_(parts),
-        group_(group),
-        options_(options),
-        side_(group),
-        writes_ahead_(writes_ahead) {}
+             bool writes_ahead);
 
   bool writes_ahead() const { return writes_ahead_; }
   bool is_under_way(size_t unit) const { return under_way_.contains(unit); }
@@ -43,7 +40,7 @@ class UnitGather {
  private:
   struct Window {
     int64_t first = 0;
-    at::Tensor mine{}, all{};  // (length), (ranks, length)
+    at::Tensor all{};  // (ranks, length)
     Handle handle{};
   };
   struct UnderWay {
@@ -52,7 +49,7 @@ class UnitGather {
     SideStream::Moment written;
   };
   void pass_through(size_t unit, const Flat& from, const Flat& to);
-  Window send(size_t unit, const Flat& from, int64_t first);
+  Window send(size_t unit, const Flat& from, int64_t first, CollectiveBuffer* buffer);
   void write(size_t unit, const Flat& to, Window& window);
 
   const std::vector<Parts>& parts_;
@@ -60,6 +57,9 @@ class UnitGather {
   at::TensorOptions options_;
   const SideStream side_;
   const bool writes_ahead_;
+  // Of what is written ahead: a window is on its way while the one before is written.
+  std::array<CollectiveBuffer, 2> buffers_;
+  int64_t buffer_bytes_ = 0;
   std::map<size_t, UnderWay> under_way_;  // by unit
 };
 
