@@ -169,7 +169,7 @@ void WanVae::encode_region(const Shape& shape, const PixelSource& pixels, const 
   const FrameRegion cells = shrunk(region, factor), outer_cells = shrunk(outer, factor);
   const int64_t area = outer.height * outer.width / (config_.patch * config_.patch);
   const int64_t step = std::max<int64_t>(1, options_.pixels_at_once / area);
-  StreamMemory memory(encoder().places);
+  StreamMemory memory(encoder().places, options_.pixels_at_once);
   for (int64_t frame = 0; frame < shape.frames; frame += step) {
     const int64_t count = std::min<int64_t>(step, shape.frames - frame);
     at::Tensor given = patchify(pixels(frame, count, outer), config_.patch)
@@ -191,7 +191,7 @@ at::Tensor WanVae::encode(const Shape& shape, const PixelSource& pixels) const {
   const WanVaeEncoder& half = encoder();
   at::Tensor posterior = at::empty({2 * config_.z_dim, frames, height, width}, at::kFloat);
   int64_t done = 0;
-  StreamMemory memory(half.places);
+  StreamMemory memory(half.places, options_.pixels_at_once);
   const Emit finish = [&](const at::Tensor& last) {
     const at::Tensor moments = multiply(last, half.weight, half.bias);
     posterior.narrow(1, done, moments.size(0)).copy_(moments.transpose(0, 1));
@@ -254,9 +254,9 @@ void WanVae::decode(const at::Tensor& z, const PixelSink& pixels) const {
   };
   std::vector<FrameRegion> parts = regions(z.size(2) * factor, z.size(3) * factor);
   for (FrameRegion& region : parts) region = shrunk(region, factor);
-  StreamMemory memory(half.places);
+  StreamMemory memory(half.places, options_.pixels_at_once);
   if (parts.size() == 1) {
-    StreamMemory after(half.places);
+    StreamMemory after(half.places, options_.pixels_at_once);
     int64_t frame = 0;
     flow(half.start, start, memory, [&](const at::Tensor& features) {
       decode_region(features, parts[0], after, sink(parts[0], frame));
@@ -268,7 +268,7 @@ void WanVae::decode(const at::Tensor& z, const PixelSink& pixels) const {
   const at::Tensor features = at::cat(all);
   all.clear();
   for (const FrameRegion& cells : parts) {
-    StreamMemory after(half.places);
+    StreamMemory after(half.places, options_.pixels_at_once);
     int64_t frame = 0;
     decode_region(features, cells, after, sink(cells, frame));
   }

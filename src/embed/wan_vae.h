@@ -29,9 +29,9 @@ using PixelSink =
 struct WanVaeOptions {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
-  // Pixels that a layer is given at a time, at least one frame of them. Enough to keep the cores
-  // busy; more costs memory.
-  int64_t pixels_at_once = 1 << 15;
+  // Pixels that a layer is given at a time, at least one frame, and that a convolution computes at
+  // a time, at least one row of one frame. Enough to keep the cores busy; more costs memory.
+  int64_t pixels_at_once = 1 << 13;
   // Frames with a longer side are divided into regions with this edge (a multiple of the codec's
   // factor), each computed with all around it that reaches into it; 0: whole.
   int64_t tile = 0;

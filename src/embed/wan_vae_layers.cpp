@@ -3,7 +3,10 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
+#include <utility>
 
 #include "ops/rms_silu.h"
 
@@ -29,8 +32,32 @@ at::Tensor empty_frames(const at::Tensor& like, int64_t count) {
 }
 
 at::Tensor convolve_images(const at::Tensor& images, const at::Tensor& weight,
-                           const at::Tensor& bias, int64_t stride, int64_t padding) {
+                           const at::Tensor& bias, int64_t stride, at::IntArrayRef padding) {
   return at::conv2d(images, weight, bias, stride, padding).contiguous(kFramesLast);
+}
+
+// conv3d gives clips of few channels and rows to a convolution of ATen's own, which unfolds them:
+// 27 times their size. A strip of a large frame is one of those.
+at::Tensor convolve_strip(const at::Tensor& clip, const at::Tensor& weight, const at::Tensor& bias,
+                          at::IntArrayRef padding) {
+  constexpr std::array<int64_t, 3> kOnes{1, 1, 1};
+  if (clip.is_cpu() && clip.scalar_type() == at::kFloat && at::hasMKLDNN())
+    return at::mkldnn_convolution(clip, weight, bias, padding, kOnes, kOnes, 1);
+  return at::conv3d(clip, weight, bias, 1, padding);
+}
+
+// Writes rows of frames, those of the two frames before them in front, where a convolution reads
+// them, and remembers the last two in place of those.
+void fill(const at::Tensor& joined, const at::Tensor& frames, const at::Tensor& gamma,
+          const at::Tensor& before) {
+  joined.narrow(0, 0, kBefore).copy_(before);
+  const at::Tensor own = joined.narrow(0, kBefore, frames.size(0));
+  if (gamma.defined()) {
+    rms_silu(rows_of_channels(own), rows_of_channels(frames), gamma);
+  } else {
+    own.copy_(frames);
+  }
+  before.copy_(joined.narrow(0, frames.size(0), kBefore));
 }
 
 at::Tensor push_all(const FrameLayers& layers, at::Tensor frames, StreamMemory& memory) {
@@ -43,39 +70,66 @@ at::Tensor push_all(const FrameLayers& layers, at::Tensor frames, StreamMemory& 
 
 }  // namespace
 
-// Frames with the two before them in front, which are zeros at the beginning; the frames themselves
-// are still to be written.
-at::Tensor CausalConv::room(const at::Tensor& frames, StreamMemory& memory) const {
-  at::Tensor joined = empty_frames(frames, frames.size(0) + kBefore);
-  at::Tensor before = joined.narrow(0, 0, kBefore);
-  if (memory[place].defined()) {
-    before.copy_(memory[place]);
-  } else {
-    before.zero_();
-  }
-  return joined;
-}
-
-at::Tensor CausalConv::convolve(const at::Tensor& joined, StreamMemory& memory) const {
-  if (!memory[place].defined()) memory[place] = empty_frames(joined, kBefore);
-  memory[place].copy_(joined.narrow(0, joined.size(0) - kBefore, kBefore));
-  const int64_t margin = weight.size(3) / 2;
-  return frames_of_clip(at::conv3d(clip_of(joined), weight, bias, 1, {0, margin, margin}));
+int64_t StreamMemory::strip_height(const at::Tensor& frames, int64_t growth) const {
+  const int64_t height = frames.size(2), pixels = frames.size(0) * frames.size(3) * growth;
+  const int64_t most = std::clamp<int64_t>(pixels_at_once_ / pixels, 1, height);
+  const int64_t strips = (height + most - 1) / most;
+  return (height + strips - 1) / strips;
 }
 
 at::Tensor CausalConv::push(const at::Tensor& frames, StreamMemory& memory) const {
-  at::Tensor joined = room(frames, memory);
-  joined.narrow(0, kBefore, frames.size(0)).copy_(frames);
-  return convolve(joined, memory);
+  return convolve(frames, {}, {}, memory);
 }
 
-at::Tensor CausalConv::push(at::Tensor frames, const at::Tensor& gamma,
+at::Tensor CausalConv::push(const at::Tensor& frames, const at::Tensor& gamma,
                             StreamMemory& memory) const {
-  const at::Tensor joined = room(frames, memory);
-  rms_silu(rows_of_channels(joined.narrow(0, kBefore, frames.size(0))), rows_of_channels(frames),
-           gamma);
-  frames.reset();  // perhaps the last to hold them, and a convolution wants the memory
-  return convolve(joined, memory);
+  return convolve(frames, gamma, {}, memory);
+}
+
+at::Tensor CausalConv::push_over(at::Tensor frames, const at::Tensor& gamma,
+                                 StreamMemory& memory) const {
+  at::Tensor out = frames;
+  return convolve(std::move(frames), gamma, std::move(out), memory);
+}
+
+// Strip by strip from above. A strip's input holds the two frames before in front, and the rows
+// around it; those that it shares with the strip above it has from there: so every row is read
+// before a strip of the output or of what is remembered can be written over it. `out`: undefined,
+// or where a result that comes in strips is put together.
+at::Tensor CausalConv::convolve(at::Tensor frames, const at::Tensor& gamma, at::Tensor out,
+                                StreamMemory& memory) const {
+  const int64_t count = frames.size(0), height = frames.size(2);
+  const int64_t step = memory.strip_height(frames), margin = weight.size(3) / 2;
+  const int64_t around = step < height ? margin : 0;  // a frame in one piece needs no rows of zeros
+  at::Tensor& before = memory[place];
+  if (!before.defined()) before = empty_frames(frames, kBefore).zero_();
+  at::Tensor strip;
+  for (int64_t y = 0; y < height; y += step) {
+    const int64_t rows = std::min(step, height - y), first = y == 0 ? 0 : y + around,
+                  end = std::min(height, y + rows + around);
+    const at::Tensor above = strip;
+    strip = at::empty({count + kBefore, frames.size(1), rows + 2 * around, frames.size(3)},
+                      frames.options(), kFramesLast);
+    if (y > 0) {
+      strip.narrow(2, 0, 2 * around).copy_(above.narrow(2, above.size(2) - 2 * around, 2 * around));
+    } else {
+      strip.narrow(2, 0, around).zero_();
+    }
+    strip.narrow(2, end - y + around, y + rows + around - end).zero_();
+    fill(strip.narrow(2, first - y + around, end - first), frames.narrow(2, first, end - first),
+         gamma, before.narrow(2, first, end - first));
+    if (step == height) {
+      frames.reset(), out.reset();  // the convolution wants the memory
+      return frames_of_clip(at::conv3d(clip_of(strip), weight, bias, 1, {0, margin, margin}));
+    }
+    const at::Tensor found = frames_of_clip(convolve_strip(
+        clip_of(strip), weight, bias, std::array<int64_t, 3>{0, margin - around, margin}));
+    if (!out.defined()) {
+      out = at::empty({count, found.size(1), height, found.size(3)}, found.options(), kFramesLast);
+    }
+    out.narrow(2, y, rows).copy_(found);
+  }
+  return out;
 }
 
 at::Tensor FirstConv::push(const at::Tensor& frames, StreamMemory& memory) const {
@@ -87,7 +141,7 @@ at::Tensor LastConv::push(const at::Tensor& frames, StreamMemory& memory) const 
 }
 
 at::Tensor ResidualBlock::push(const at::Tensor& frames, StreamMemory& memory) const {
-  at::Tensor out = conv2.push(conv1.push(frames, norm1, memory), norm2, memory);
+  at::Tensor out = conv2.push_over(conv1.push(frames, norm1, memory), norm2, memory);
   if (!shortcut_weight.defined()) return out.add_(frames);
   const at::Tensor skipped = at::linear(rows_of_channels(frames), shortcut_weight, shortcut_bias);
   return out.add_(frames_of(skipped));
@@ -149,9 +203,26 @@ at::Tensor Upsample::push(const at::Tensor& frames, StreamMemory& memory) const 
     }
     images = parts.size() == 1 ? parts[0] : at::cat(parts);
   }
-  const at::Tensor larger = at::upsample_nearest2d(images.contiguous(kFramesLast),
-                                                   {2 * images.size(2), 2 * images.size(3)});
-  return convolve_images(larger, weight, bias, 1, 1);
+  return enlarged(images.contiguous(kFramesLast), memory);
+}
+
+// Strip by strip, for four times the pixels of all channels would be the largest tensor of all.
+at::Tensor Upsample::enlarged(const at::Tensor& images, const StreamMemory& memory) const {
+  const int64_t height = images.size(2), width = images.size(3);
+  const int64_t step = memory.strip_height(images, 4);
+  at::Tensor out = at::empty({images.size(0), weight.size(0), 2 * height, 2 * width},
+                             images.options(), kFramesLast);
+  for (int64_t y = 0; y < height; y += step) {
+    const int64_t rows = std::min(step, height - y), first = std::max<int64_t>(0, y - 1),
+                  end = std::min(height, y + rows + 1);
+    const at::Tensor larger = at::upsample_nearest2d(images.narrow(2, first, end - first),
+                                                     {2 * (end - first), 2 * width});
+    // One row around the strip: of the two that a neighbouring row has become, or zeros.
+    const at::Tensor framed =
+        at::constant_pad_nd(larger, {0, 0, first < y ? -1 : 1, end > y + rows ? -1 : 1});
+    out.narrow(2, 2 * y, 2 * rows).copy_(convolve_images(framed, weight, bias, 1, {0, 1}));
+  }
+  return out;
 }
 
 at::Tensor ResidualDown::push(const at::Tensor& frames, StreamMemory& memory) const {

@@ -2,7 +2,8 @@
 //
 // Frames are (T, C, H, W) in the memory order T, H, W, C. A layer is const and serves any number of
 // streams; what it must remember of a stream stands in that stream's memory. Outputs do not depend
-// on how the frames are divided over calls, except for the rounding of sums.
+// on how the frames are divided over calls, nor on the strips in which a large one is computed,
+// except for the rounding of sums.
 // After diffusers' autoencoder_kl_wan.py, which divides them into the first frame and groups of 4.
 #pragma once
 #include <ATen/core/Tensor.h>
@@ -14,8 +15,22 @@ namespace pendulum {
 
 inline constexpr auto kFramesLast = at::MemoryFormat::ChannelsLast;
 
-// What the layers remember of one stream, by their places. Undefined: no frame has come yet.
-using StreamMemory = std::vector<at::Tensor>;
+// What the layers remember of one stream, by their places.
+class StreamMemory {
+ public:
+  StreamMemory(int places, int64_t pixels_at_once)
+      : places_(places), pixels_at_once_(pixels_at_once) {}
+
+  // Undefined: no frame has come yet.
+  at::Tensor& operator[](int place) { return places_[place]; }
+  // Of frames (n, C, H, W), how many rows a convolution is given at a time: all of them, or strips
+  // of about the same height, at least one row. `growth`: pixels put out for each.
+  int64_t strip_height(const at::Tensor& frames, int64_t growth = 1) const;
+
+ private:
+  std::vector<at::Tensor> places_;
+  int64_t pixels_at_once_;
+};
 
 class FrameLayer {
  public:
@@ -34,11 +49,13 @@ struct CausalConv {
 
   at::Tensor push(const at::Tensor& frames, StreamMemory& memory) const;
   // Of silu(norm(frames)).
-  at::Tensor push(at::Tensor frames, const at::Tensor& gamma, StreamMemory& memory) const;
+  at::Tensor push(const at::Tensor& frames, const at::Tensor& gamma, StreamMemory& memory) const;
+  // Likewise, perhaps written over `frames`, whose number of channels must stay.
+  at::Tensor push_over(at::Tensor frames, const at::Tensor& gamma, StreamMemory& memory) const;
 
  private:
-  at::Tensor room(const at::Tensor& frames, StreamMemory& memory) const;
-  at::Tensor convolve(const at::Tensor& joined, StreamMemory& memory) const;
+  at::Tensor convolve(at::Tensor frames, const at::Tensor& gamma, at::Tensor out,
+                      StreamMemory& memory) const;
 };
 
 struct FirstConv final : FrameLayer {
@@ -78,7 +95,10 @@ struct Upsample final : FrameLayer {
   at::Tensor weight, bias;
   CausalConv time_conv;  // undefined weights: space alone
   at::Tensor push(const at::Tensor& frames, StreamMemory& memory) const override;
-  int growth() const override { return 4; }
+  int growth() const override { return time_conv.weight.defined() ? 8 : 4; }
+
+ private:
+  at::Tensor enlarged(const at::Tensor& images, const StreamMemory& memory) const;
 };
 
 // A level of Wan 2.2's encoder: blocks and downsampling, with means over pixels, frames and groups
@@ -97,7 +117,7 @@ struct ResidualUp final : FrameLayer {
   int place = 0;
   bool has_shortcut = false;
   at::Tensor push(const at::Tensor& frames, StreamMemory& memory) const override;
-  int growth() const override { return has_shortcut ? 4 : 1; }
+  int growth() const override { return has_shortcut ? 4 * factor_t : 1; }
 };
 
 }  // namespace pendulum

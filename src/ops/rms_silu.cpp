@@ -14,18 +14,22 @@ namespace pendulum {
 
 void rms_silu(const at::Tensor& out, const at::Tensor& x, const at::Tensor& gamma) {
   const int64_t dim = x.size(-1);
-  check(out.sizes() == x.sizes() && out.is_contiguous() && x.is_contiguous() &&
-            gamma.numel() == dim && out.scalar_type() == x.scalar_type() &&
+  check(out.sizes() == x.sizes() && gamma.numel() == dim && out.scalar_type() == x.scalar_type() &&
             gamma.scalar_type() == x.scalar_type(),
         "an output like the input and one weight per column, found ", out.sizes(), ", ", x.sizes(),
         " and ", gamma.sizes());
   if (implementation_for(x) == Implementation::twin) {
-    with_element(x, [&]<class T>(T) {
-      parallel_for(0, rows_of(x), row_grain(dim), [&](int64_t begin, int64_t end) {
-        kernels::rms_silu(pointer<T>(out), const_pointer<T>(x), const_pointer<T>(gamma), dim, begin,
-                          end);
+    for (int64_t piece = 0; piece < x.size(0); ++piece) {
+      const at::Tensor from = x.select(0, piece), to = out.select(0, piece);
+      check(from.is_contiguous() && to.is_contiguous(), "contiguous pieces: ", x.strides(), " and ",
+            out.strides());
+      with_element(x, [&]<class T>(T) {
+        parallel_for(0, rows_of(from), row_grain(dim), [&](int64_t begin, int64_t end) {
+          kernels::rms_silu(pointer<T>(to), const_pointer<T>(from), const_pointer<T>(gamma), dim,
+                            begin, end);
+        });
       });
-    });
+    }
     return;
   }
   const at::Tensor wide = x.to(at::promote_types(x.scalar_type(), at::kFloat));

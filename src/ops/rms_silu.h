@@ -4,8 +4,8 @@
 
 namespace pendulum {
 
-// out = silu(x / max(|x|, 1e-12) * sqrt(D) * gamma) along the last dimension. out and x (..., D)
-// contiguous, of one type; gamma (D), of the same. Not differentiable.
+// out = silu(x / max(|x|, 1e-12) * sqrt(D) * gamma) along the last dimension. out and x (N, ..., D)
+// of one type, each of the N contiguous; gamma (D), of the same. Not differentiable.
 void rms_silu(const at::Tensor& out, const at::Tensor& x, const at::Tensor& gamma);
 
 }  // namespace pendulum
