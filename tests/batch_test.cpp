@@ -15,8 +15,7 @@
 #include "batch/sources.h"
 #include "comm/loopback.h"
 #include "core/error.h"
-#include "data/pack.h"
-#include "data/synth.h"
+#include "packed_synth.h"
 
 namespace pendulum {
 namespace {
@@ -30,17 +29,7 @@ class BatchTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     folder_ = testing::TempDir() + "batch_" + std::to_string(getpid());
-    SynthOptions synth;
-    synth.stills = 60;
-    synth.clips = 60;
-    synth.out = folder_;
-    synthesize(synth);
-    for (const char* name : {"stills", "clips"}) {
-      PackOptions options;
-      options.input = folder_ + "/" + name + ".jsonl";
-      options.out = folder_ + "/" + name + ".pack";
-      pack(options);
-    }
+    pack_stills_and_clips(folder_, 60);
   }
   static void TearDownTestSuite() { fs::remove_all(folder_); }
 

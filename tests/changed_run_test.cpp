@@ -151,7 +151,7 @@ TEST_F(ChangedRunTest, AChangedPlanFileIsRefusedAndWhatDiffersNamed) {
   says(with([](json& m) { m["changes"][0]["what"] = {"nothing"}; }), "changes 1");
   says(with([](json& m) { m["sources"][0]["digest"] = "x"; }), "source clips: digest was");
   fs::remove(run_ + "/" + kPlanFile);
-  says(fault(), "cannot be opened");
+  says(fault(), "there is no such file");
 }
 
 TEST_F(ChangedRunTest, APlanThatWasChangedTogetherWithItsLogIsRefused) {

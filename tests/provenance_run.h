@@ -16,8 +16,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "data/pack.h"
-#include "data/synth.h"
+#include "packed_synth.h"
 #include "pendulum/walker.h"
 #include "provenance/history.h"
 #include "provenance/replay.h"
@@ -42,17 +41,7 @@ class ProvenanceTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     folder_ = testing::TempDir() + "provenance_" + std::to_string(getpid());
-    SynthOptions synth;
-    synth.stills = 40;
-    synth.clips = 40;
-    synth.out = folder_;
-    synthesize(synth);
-    for (const char* name : {"stills", "clips"}) {
-      PackOptions options;
-      options.input = folder_ + "/" + name + ".jsonl";
-      options.out = folder_ + "/" + name + ".pack";
-      pack(options);
-    }
+    pack_stills_and_clips(folder_, 40);
   }
   static void TearDownTestSuite() { fs::remove_all(folder_); }
 

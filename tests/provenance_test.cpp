@@ -194,5 +194,24 @@ TEST_F(ProvenanceTest, HeadsOfWeightsAreHeldAgainstTheLogAndTheKey) {
   EXPECT_THROW(line_of(evidence, history), DataError);
 }
 
+TEST_F(ProvenanceTest, ADamagedRecordOfAnExportIsNoMissingOne) {
+  EXPECT_FALSE(evidence_of(run_));
+  const std::string record = run_ + "/pendulum.json";
+  std::ofstream(record) << json{{"format", "other"}};
+  EXPECT_FALSE(evidence_of(run_));
+  EXPECT_TRUE(find_exports(run_).empty());
+  std::ofstream(record) << R"({"format": "pendulum-exp)";
+  const auto says = [&](const std::function<void()>& action) {
+    try {
+      action();
+      ADD_FAILURE() << "taken for no export";
+    } catch (const DataError& error) {
+      EXPECT_TRUE(std::string(error.what()).starts_with(record + ": is no JSON")) << error.what();
+    }
+  };
+  says([&] { evidence_of(run_); });
+  says([&] { find_exports(run_); });
+}
+
 }  // namespace
 }  // namespace pendulum

@@ -13,6 +13,8 @@
 
 #include "core/error.h"
 #include "core/publish.h"
+#include "error_message.h"
+#include "safetensors/expected_tensors.h"
 #include "safetensors/sharded.h"
 
 namespace pendulum {
@@ -256,6 +258,31 @@ TEST(Sharded, ReadsFolderIndexAndFile) {
     index(bad);
     EXPECT_THROW(ShardedSafetensors::open(folder), DataError) << bad;
   }
+}
+
+TEST(Sharded, NamesTheFirstTensorThatIsNotAsExpected) {
+  const std::string path = fresh_folder("expected") + "/x.safetensors";
+  write_safetensors(path, {{"a", at::zeros({2, 3}, at::kHalf)},
+                           {"b", at::zeros({4}, at::kDouble)},
+                           {"c", at::zeros({1}, at::kLong)}});
+  const ShardedSafetensors set = ShardedSafetensors::open(path);
+  const auto said = [&](const std::vector<ExpectedTensor>& expected,
+                        at::ArrayRef<at::ScalarType> types,
+                        const std::vector<std::string>& also = {}) {
+    const std::string words =
+        message_of<DataError>([&] { require_tensors(set, expected, types, "a model", also); });
+    return words.starts_with(path + ": ") ? words.substr(path.size() + 2) : words;
+  };
+  const ExpectedTensor a{"a", {2, 3}}, b{"b", {4}}, c{"c", {1}};
+  EXPECT_EQ(said({a, b}, {}, {"c"}), "no error");
+  EXPECT_EQ(said({a, b}, {}, {"c", "d"}), "no error");
+  EXPECT_EQ(said({a, b}, {}), "the tensor c has no place in a model");
+  EXPECT_EQ(said({a, {"d", {1}}, b}, {}), "the tensor d is missing");
+  EXPECT_EQ(said({{"a", {3, 2}}, b, c}, {}), "a has the shape [2, 3], expected [3, 2]");
+  EXPECT_EQ(said({{"a", {6}}, b, c}, {}), "a has the shape [2, 3], expected [6]");
+  EXPECT_EQ(said({a, b, c}, {}), "c holds numbers of type Long, expected floats");
+  EXPECT_EQ(said({a, b}, kPlainFloats, {"c"}),
+            "b holds numbers of type Double, expected float32, bfloat16 or float16");
 }
 
 // With arguments IN OUT the program rewrites a file, for the oracle test to compare with the

@@ -106,7 +106,10 @@ TEST(Umt5, NamesWhatIsWrongWithTheWeights) {
                {file.string(), "lm_head.weight", "no place"});
   expect_parts(with([&](auto& t) { t[norm] = at::zeros({kWidth + 1}); }),
                {norm, "[13]", "expected [12]"});
-  expect_parts(with([&](auto& t) { t[norm] = at::zeros({kWidth, 1}); }), {norm, "2 dimensions"});
+  expect_parts(with([&](auto& t) {
+                 t[norm] = at::zeros({kWidth, 1});
+               }),
+               {norm, "[12, 1]", "expected [12]"});
   expect_parts(with([&](auto& t) { t[norm] = at::zeros({kWidth}, at::kLong); }),
                {norm, "Long", "expected float32"});
   expect_parts(with([&](auto& t) {

@@ -9,11 +9,12 @@
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "core/error.h"
+#include "core/json_fields.h"
 #include "core/json_file.h"
 #include "embed/stored_linear.h"
+#include "safetensors/expected_tensors.h"
 
 namespace pendulum {
 namespace {
@@ -27,48 +28,30 @@ constexpr const char* kPositions = "embeddings.position_embedding.weight";
 std::string layer_name(int64_t layer) { return text("encoder.layers.", layer, "."); }
 
 ClipVisionConfig read_config(const json& config, const std::string& path) {
-  if (!config.is_object()) throw DataError(text(path, ": is not a JSON object"));
-  if (config.value("model_type", json("clip_vision_model")) != "clip_vision_model") {
-    throw DataError(text(path, ": model_type is ", config["model_type"].dump(),
-                         "; expected clip_vision_model"));
-  }
-  const auto number = [&](const char* key) {
-    const json found = config.value(key, json());
-    if (!found.is_number_integer() || found.get<int64_t>() < 1 || found.get<int64_t>() > 1 << 20)
-      throw DataError(text(path, ": has no positive number '", key, "'"));
-    return found.get<int64_t>();
-  };
-  ClipVisionConfig out{.width = number("hidden_size"),
-                       .inner = number("intermediate_size"),
-                       .layers = number("num_hidden_layers"),
-                       .heads = number("num_attention_heads"),
-                       .image = number("image_size"),
-                       .patch = number("patch_size")};
+  const JsonFields fields(config, path);
+  if (fields.has("model_type")) fields.one_of("model_type", {"clip_vision_model"});
+  const auto size = [&](const char* key) { return fields.whole(key, 1, 1 << 20); };
+  ClipVisionConfig out{.width = size("hidden_size"),
+                       .inner = size("intermediate_size"),
+                       .layers = size("num_hidden_layers"),
+                       .heads = size("num_attention_heads"),
+                       .image = size("image_size"),
+                       .patch = size("patch_size")};
   // What transformers takes where the key is missing.
-  const json activation = config.value("hidden_act", json("quick_gelu")),
-             eps = config.value("layer_norm_eps", json(out.eps));
-  if (activation != "gelu" && activation != "quick_gelu") {
-    throw DataError(
-        text(path, ": hidden_act is ", activation.dump(), "; expected gelu or quick_gelu"));
-  }
-  if (!eps.is_number()) throw DataError(text(path, ": layer_norm_eps is no number"));
-  out.activation = activation.get<std::string>(), out.eps = eps.get<double>();
-  if (out.width % out.heads != 0 || out.patch > out.image) {
-    throw DataError(text(path, ": ", out.heads, " heads do not divide ", out.width,
-                         " channels, or a patch of ", out.patch, " is larger than the image"));
-  }
+  out.activation =
+      fields.has("hidden_act") ? fields.one_of("hidden_act", {"gelu", "quick_gelu"}) : "quick_gelu";
+  if (fields.has("layer_norm_eps")) out.eps = fields.number("layer_norm_eps");
+  if (out.width % out.heads != 0)
+    fields.fail("num_attention_heads", text("a divisor of hidden_size, ", out.width));
+  if (out.patch > out.image) fields.fail("patch_size", text("at most image_size, ", out.image));
   return out;
 }
 
-struct Expected {
-  std::string name;
-  std::vector<int64_t> shape;
-};
-
-std::vector<Expected> expected_tensors(const ClipVisionConfig& c) {
-  std::vector<Expected> out{{"embeddings.class_embedding", {c.width}},
-                            {kPatches, {c.width, 3, c.patch, c.patch}},
-                            {kPositions, {c.tokens(), c.width}}};
+// Without the prefix.
+std::vector<ExpectedTensor> expected_tensors(const ClipVisionConfig& c) {
+  std::vector<ExpectedTensor> out{{"embeddings.class_embedding", {c.width}},
+                                  {kPatches, {c.width, 3, c.patch, c.patch}},
+                                  {kPositions, {c.tokens(), c.width}}};
   const auto affine = [&](const std::string& name, std::vector<int64_t> shape) {
     out.push_back({name + ".weight", shape});
     out.push_back({name + ".bias", {shape[0]}});
@@ -134,30 +117,13 @@ ClipVisionConfig ClipVision::config_from_shapes() const {
 }
 
 void ClipVision::take_tensors() {
-  std::set<std::string> surplus;
-  for (const std::string& name : tensors_.names()) surplus.insert(name);
-  for (const auto& [name, shape] : expected_tensors(config_)) {
-    const std::string theirs = prefix_ + name;
-    if (shape_of(name, shape.size()) != shape) {
-      throw DataError(text(tensors_.path(), ": ", theirs, " has the shape ",
-                           at::IntArrayRef(tensors_.info(theirs).shape), ", expected ",
-                           at::IntArrayRef(shape)));
-    }
-    if (!at::isFloatingType(tensors_.info(theirs).dtype)) {
-      throw DataError(text(tensors_.path(), ": ", theirs, " is of type ",
-                           at::toString(tensors_.info(theirs).dtype), "; expected floats"));
-    }
-    surplus.erase(theirs);
-  }
-  // The projection into the space shared with text, and a buffer of old versions.
-  surplus.erase("visual_projection.weight");
-  surplus.erase(prefix_ + "embeddings.position_ids");
-  if (!surplus.empty()) {
-    throw DataError(text(tensors_.path(), ": the tensor ", *surplus.begin(),
-                         " has no place in a CLIP vision model"));
-  }
-  for (const Expected& tensor : expected_tensors(config_))
-    weights_[tensor.name] = tensors_.map(prefix_ + tensor.name);
+  std::vector<ExpectedTensor> expected = expected_tensors(config_);
+  for (ExpectedTensor& tensor : expected) tensor.name = prefix_ + tensor.name;
+  // Besides, the projection into the space shared with text, and a buffer of old versions.
+  require_tensors(tensors_, expected, kPlainFloats, "a CLIP vision model",
+                  {"visual_projection.weight", prefix_ + "embeddings.position_ids"});
+  for (const ExpectedTensor& tensor : expected)
+    weights_[tensor.name.substr(prefix_.size())] = tensors_.map(tensor.name);
 }
 
 std::vector<std::string> ClipVision::paths() const {

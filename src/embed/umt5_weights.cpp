@@ -6,11 +6,12 @@
 #include <array>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <utility>
 
 #include "core/error.h"
+#include "core/json_fields.h"
 #include "core/json_file.h"
+#include "safetensors/expected_tensors.h"
 
 namespace pendulum {
 namespace {
@@ -44,16 +45,11 @@ std::string original_name(std::string name) {
   return name;
 }
 
-struct Expected {
-  std::string name;
-  std::vector<int64_t> shape;
-};
-
 // Every tensor of such an encoder, by transformers' name.
-std::vector<Expected> expected_tensors(const Umt5Config& c) {
+std::vector<ExpectedTensor> expected_tensors(const Umt5Config& c) {
   const int64_t all_heads = c.heads * c.head_width;
-  std::vector<Expected> out{{kEmbedding, {c.vocabulary, c.width}},
-                            {"encoder.final_layer_norm.weight", {c.width}}};
+  std::vector<ExpectedTensor> out{{kEmbedding, {c.vocabulary, c.width}},
+                                  {"encoder.final_layer_norm.weight", {c.width}}};
   for (int64_t i = 0; i < c.layers; ++i) {
     const std::string block = text("encoder.block.", i, ".layer.");
     const std::string attention = block + "0.SelfAttention.", mlp = block + "1.DenseReluDense.";
@@ -70,41 +66,27 @@ std::vector<Expected> expected_tensors(const Umt5Config& c) {
   return out;
 }
 
-// What is not computed with here: integers, booleans, 8-bit floats with scales of their own.
-bool is_supported(at::ScalarType type) {
-  return type == at::kFloat || type == at::kBFloat16 || type == at::kHalf;
-}
-
 }  // namespace
 
 Umt5Config read_umt5_config(const json& config, const std::string& name) {
-  if (!config.is_object()) throw DataError(text(name, ": is not a JSON object"));
-  const auto require = [&](const char* key, const char* expected) {
-    const json found = config.value(key, json(expected));
-    if (found != expected) {
-      throw DataError(text(name, ": ", key, " is ", found.dump(), "; this encoder has ", expected));
-    }
-  };
-  require("model_type", "umt5");
-  require("feed_forward_proj", "gated-gelu");
-  const auto number = [&](const char* key, int64_t fallback) {
-    const json found = config.value(key, json(fallback));
-    if (!found.is_number_integer() || found.get<int64_t>() < 1 || found.get<int64_t>() > 1 << 30)
-      throw DataError(text(name, ": has no positive number '", key, "'"));
-    return found.get<int64_t>();
-  };
-  Umt5Config out{.vocabulary = number("vocab_size", 0),
-                 .width = number("d_model", 0),
-                 .heads = number("num_heads", 0),
-                 .head_width = number("d_kv", 0),
-                 .inner = number("d_ff", 0),
-                 .layers = number("num_layers", 0)};
-  out.buckets = number("relative_attention_num_buckets", out.buckets);
-  out.max_distance = number("relative_attention_max_distance", out.max_distance);
-  const json eps = config.value("layer_norm_epsilon", json(out.eps));
-  if (!eps.is_number()) throw DataError(text(name, ": layer_norm_epsilon is no number"));
-  out.eps = eps.get<double>();
-  if (out.buckets < 4 || out.buckets / 4 >= out.max_distance) {
+  const JsonFields fields(config, name);
+  for (const auto& [key, expected] :
+       {std::pair{"model_type", "umt5"}, std::pair{"feed_forward_proj", "gated-gelu"}}) {
+    if (fields.has(key)) fields.one_of(key, {expected});
+  }
+  const auto size = [&](const char* key) { return fields.whole(key, 1); };
+  Umt5Config out{.vocabulary = size("vocab_size"),
+                 .width = size("d_model"),
+                 .heads = size("num_heads"),
+                 .head_width = size("d_kv"),
+                 .inner = size("d_ff"),
+                 .layers = size("num_layers")};
+  const char *buckets = "relative_attention_num_buckets",
+             *distance = "relative_attention_max_distance", *eps = "layer_norm_epsilon";
+  if (fields.has(buckets)) out.buckets = fields.whole(buckets, 4);
+  if (fields.has(distance)) out.max_distance = size(distance);
+  if (fields.has(eps)) out.eps = fields.number(eps);
+  if (out.buckets / 4 >= out.max_distance) {
     throw DataError(text(name, ": ", out.buckets, " buckets do not cover relative positions up to ",
                          out.max_distance));
   }
@@ -135,7 +117,7 @@ Umt5Weights Umt5Weights::open(const std::string& path) {
   } else {
     weights.config_ = weights.config_from_shapes();
   }
-  weights.require_tensors();
+  weights.check_tensors();
   return weights;
 }
 
@@ -166,34 +148,17 @@ Umt5Config Umt5Weights::config_from_shapes() const {
   return config;
 }
 
-void Umt5Weights::require_tensors() const {
-  std::set<std::string> surplus;
-  for (const std::string& name : tensors_.names()) surplus.insert(name);
-  for (const auto& [name, shape] : expected_tensors(config_)) {
-    const std::string theirs = name_in_file(name);
-    if (shape_of(name, shape.size()) != shape) {
-      throw DataError(text(tensors_.path(), ": ", theirs, " has the shape ",
-                           at::IntArrayRef(tensors_.info(theirs).shape), ", expected ",
-                           at::IntArrayRef(shape)));
-    }
-    if (!is_supported(tensors_.info(theirs).dtype)) {
-      throw DataError(text(tensors_.path(), ": ", theirs, " is of type ",
-                           at::toString(tensors_.info(theirs).dtype),
-                           "; expected float32, bfloat16 or float16"));
-    }
-    surplus.erase(theirs);
-  }
-  if (!is_original_) surplus.erase(kTiedEmbedding);
-  surplus.erase(kTokenizer);
-  if (!surplus.empty()) {
-    throw DataError(text(tensors_.path(), ": the tensor ", *surplus.begin(),
-                         " has no place in a UMT5 encoder"));
-  }
+void Umt5Weights::check_tensors() const {
+  std::vector<ExpectedTensor> expected = expected_tensors(config_);
+  for (ExpectedTensor& tensor : expected) tensor.name = name_in_file(tensor.name);
+  std::vector<std::string> also{kTokenizer};
+  if (!is_original_) also.push_back(kTiedEmbedding);
+  require_tensors(tensors_, expected, kPlainFloats, "a UMT5 encoder", also);
 }
 
 std::vector<std::string> Umt5Weights::names() const {
   std::vector<std::string> names;
-  for (const Expected& tensor : expected_tensors(config_)) names.push_back(tensor.name);
+  for (const ExpectedTensor& tensor : expected_tensors(config_)) names.push_back(tensor.name);
   return names;
 }
 

@@ -49,7 +49,7 @@ class Umt5Weights {
   std::string name_in_file(const std::string& name) const;
   const std::vector<int64_t>& shape_of(const std::string& name, size_t dimensions) const;
   Umt5Config config_from_shapes() const;
-  void require_tensors() const;
+  void check_tensors() const;
 
   ShardedSafetensors tensors_;
   bool is_original_ = false;

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/json_fields.h"
 
 namespace pendulum {
 namespace {
@@ -30,73 +31,30 @@ constexpr double kStd22[] = {
     0.7069, 0.5338, 0.4889, 0.4917, 0.4069, 0.4999, 0.6866, 0.4093, 0.5709, 0.6065, 0.6415, 0.4944,
     0.5726, 1.2042, 0.5458, 1.6887, 0.3971, 1.0600, 0.3943, 0.5537, 0.5444, 0.4089, 0.7468, 0.7744};
 
-// Members of one config.json, each with what it must be.
-class ConfigFields {
- public:
-  ConfigFields(const nlohmann::json& json, const std::string& path) : json_(json), path_(path) {
-    if (!json.is_object()) throw DataError(text(path, ": expected a JSON object"));
-    if (!json.contains("_class_name") || json["_class_name"] != kClass) {
-      throw DataError(text(path, ": _class_name is ",
-                           json.value("_class_name", nlohmann::json()).dump(), ": expected ",
-                           kClass));
-    }
+std::vector<bool> flags(const JsonFields& fields, const std::string& key, size_t count) {
+  const std::string expected = text("a list of ", count, ", each true or false");
+  const nlohmann::json& list = fields.at(key);
+  if (!list.is_array() || list.size() != count) fields.fail(key, expected);
+  std::vector<bool> out;
+  for (const nlohmann::json& value : list) {
+    if (!value.is_boolean()) fields.fail(key, expected);
+    out.push_back(value.get<bool>());
   }
-  bool has(const char* field) const { return json_.contains(field) && !json_[field].is_null(); }
-  const nlohmann::json& at(const char* field) const {
-    if (!has(field)) throw DataError(text(path_, ": the field ", field, " is missing"));
-    return json_[field];
-  }
-  // One that older configurations leave out has a value that it then means.
-  int size(const char* field, int missing) const {
-    return has(field) ? size_of(json_[field], field) : missing;
-  }
-  int size(const char* field) const { return size_of(at(field), field); }
-  bool flag(const char* field) const {
-    if (!has(field)) return false;
-    if (!json_[field].is_boolean()) fail(field, "true or false");
-    return json_[field].get<bool>();
-  }
-  std::vector<int> sizes(const char* field) const {
-    std::vector<int> out;
-    for (const auto& value : list(field)) out.push_back(size_of(value, field));
-    return out;
-  }
-  std::vector<bool> flags(const char* field, size_t count) const {
-    std::vector<bool> out;
-    for (const auto& value : list(field)) {
-      if (!value.is_boolean()) fail(field, "a list of true and false");
-      out.push_back(value.get<bool>());
-    }
-    if (out.size() != count) fail(field, text("a list of ", count));
-    return out;
-  }
-  std::vector<double> numbers(const char* field, int count) const {
-    std::vector<double> out;
-    for (const auto& value : list(field)) {
-      if (!value.is_number()) fail(field, "a list of numbers");
-      out.push_back(value.get<double>());
-    }
-    if (static_cast<int>(out.size()) != count) fail(field, text("a list of ", count, ", z_dim"));
-    return out;
-  }
-  [[noreturn]] void fail(const char* field, const std::string& expected) const {
-    throw DataError(text(path_, ": ", field, " is ", json_[field].dump(), ": expected ", expected));
-  }
+  return out;
+}
 
- private:
-  const nlohmann::json& list(const char* field) const {
-    if (!at(field).is_array()) fail(field, "a list");
-    return json_[field];
+// One for each channel of a latent.
+std::vector<double> numbers(const JsonFields& fields, const std::string& key, size_t channels) {
+  const std::string expected = text("a list of ", channels, " numbers, as many as z_dim says");
+  const nlohmann::json& list = fields.at(key);
+  if (!list.is_array() || list.size() != channels) fields.fail(key, expected);
+  std::vector<double> out;
+  for (const nlohmann::json& value : list) {
+    if (!value.is_number()) fields.fail(key, expected);
+    out.push_back(value.get<double>());
   }
-  int size_of(const nlohmann::json& value, const char* field) const {
-    if (!value.is_number_integer() || value.get<int64_t>() < 1 || value.get<int64_t>() > kMostSize)
-      fail(field, text("whole numbers from 1 to ", kMostSize));
-    return value.get<int>();
-  }
-
-  const nlohmann::json& json_;
-  const std::string& path_;
-};
+  return out;
+}
 
 }  // namespace
 
@@ -120,27 +78,32 @@ bool set_published_statistics(WanVaeConfig& config) {
 }
 
 WanVaeConfig read_wan_vae_config(const nlohmann::json& json, const std::string& path) {
-  const ConfigFields fields(json, path);
+  const JsonFields fields(json, path);
+  fields.one_of("_class_name", {kClass});
+  const auto size = [&](const char* key) { return fields.whole(key, 1, kMostSize); };
+  // What older configurations leave out has a value that it then means.
+  const auto size_or = [&](const char* key, int missing) {
+    return fields.has(key) ? size(key) : missing;
+  };
   WanVaeConfig config;
-  config.base_dim = fields.size("base_dim");
-  config.decoder_base_dim = fields.size("decoder_base_dim", config.base_dim);
-  config.z_dim = fields.size("z_dim");
-  config.dim_mult = fields.sizes("dim_mult");
+  config.base_dim = size("base_dim");
+  config.decoder_base_dim = size_or("decoder_base_dim", config.base_dim);
+  config.z_dim = size("z_dim");
+  config.dim_mult = fields.whole_list("dim_mult", 1, kMostSize);
   if (config.dim_mult.empty() || config.dim_mult.size() > 6)
     fields.fail("dim_mult", "1 to 6 levels");
-  config.num_res_blocks = fields.size("num_res_blocks");
-  config.temporal_downsample = fields.flags("temperal_downsample", config.dim_mult.size() - 1);
-  config.is_residual = fields.flag("is_residual");
-  config.patch = fields.size("patch_size", 1);
-  if (config.patch > 8) fields.fail("patch_size", "at most 8");
+  config.num_res_blocks = size("num_res_blocks");
+  config.temporal_downsample = flags(fields, "temperal_downsample", config.dim_mult.size() - 1);
+  config.is_residual = fields.has("is_residual") && fields.flag("is_residual");
+  if (fields.has("patch_size")) config.patch = fields.whole("patch_size", 1, 8);
   for (const char* channels : {"in_channels", "out_channels"}) {
-    if (fields.size(channels, 3) != config.channels())
+    if (size_or(channels, 3) != config.channels())
       fields.fail(channels, text(config.channels(), ", three for each pixel of a patch"));
   }
   if (fields.has("attn_scales") && !fields.at("attn_scales").empty())
     fields.fail("attn_scales", "none: attention between the levels is not supported");
-  config.latents_mean = fields.numbers("latents_mean", config.z_dim);
-  config.latents_std = fields.numbers("latents_std", config.z_dim);
+  config.latents_mean = numbers(fields, "latents_mean", config.z_dim);
+  config.latents_std = numbers(fields, "latents_std", config.z_dim);
   if (!std::all_of(config.latents_std.begin(), config.latents_std.end(),
                    [](double s) { return s > 0; }))
     fields.fail("latents_std", "numbers above 0");

@@ -5,11 +5,11 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <set>
 
 #include "core/error.h"
 #include "core/json_file.h"
 #include "core/publish.h"
+#include "safetensors/expected_tensors.h"
 #include "safetensors/safetensors.h"
 
 namespace pendulum {
@@ -77,27 +77,10 @@ WanVaeConfig WanVaeWeights::config_from_shapes() const {
 }
 
 void WanVaeWeights::check_tensors() const {
-  const std::vector<std::string> names = tensors_.names();
-  std::set<std::string> surplus(names.begin(), names.end());
-  for (const WanVaeParameter& parameter : parameters_) {
-    const std::string& name = name_of(parameter);
-    if (surplus.erase(name) == 0)
-      throw DataError(text(tensors_.path(), ": the tensor ", name, " is missing"));
-    const TensorInfo& info = tensors_.info(name);
-    if (info.shape != parameter.shape) {
-      throw DataError(text(tensors_.path(), ": ", name, " has the shape ",
-                           at::IntArrayRef(info.shape), ", expected ",
-                           at::IntArrayRef(parameter.shape)));
-    }
-    if (info.dtype != at::kFloat && info.dtype != at::kBFloat16 && info.dtype != at::kHalf) {
-      throw DataError(text(tensors_.path(), ": ", name, " holds numbers of type ",
-                           at::toString(info.dtype), ", expected fp32, bf16 or fp16"));
-    }
-  }
-  if (!surplus.empty()) {
-    throw DataError(
-        text(tensors_.path(), ": the tensor ", *surplus.begin(), " has no place in this VAE"));
-  }
+  std::vector<ExpectedTensor> expected;
+  for (const WanVaeParameter& parameter : parameters_)
+    expected.push_back({name_of(parameter), parameter.shape});
+  require_tensors(tensors_, expected, kPlainFloats, "this VAE");
 }
 
 at::Tensor WanVaeWeights::load(const WanVaeParameter& parameter) const {

@@ -2,60 +2,15 @@
 #include "export/model_record.h"
 
 #include "core/error.h"
+#include "core/json_fields.h"
 #include "core/publish.h"
 #include "model/first_frame_name.h"
 
 namespace pendulum {
 namespace {
 
-// Reads members of one object and says where it was when one is not as it should be.
-class Fields {
- public:
-  Fields(const nlohmann::json& json, std::string path, std::string name)
-      : json_(json), path_(std::move(path)), name_(std::move(name)) {
-    if (!json_.is_object()) throw DataError(text(path_, ": ", name_, " is not an object"));
-  }
-  Fields object(const std::string& key) const { return {at(key), path_, key}; }
-  std::string words(const std::string& key) const {
-    if (!at(key).is_string()) fail(key, "text");
-    return at(key).get<std::string>();
-  }
-  std::string one_of(const std::string& key, const std::string& first,
-                     const std::string& second) const {
-    const std::string word = words(key);
-    if (word != first && word != second) fail(key, first + " or " + second);
-    return word;
-  }
-  int whole(const std::string& key, int least) const {
-    const nlohmann::json& value = at(key);
-    const bool is_whole = value.is_number_integer() && value.get<int64_t>() >= least &&
-                          value.get<int64_t>() < (1 << 30);
-    if (!is_whole) fail(key, text("a whole number of at least ", least));
-    return value.get<int>();
-  }
-  double number(const std::string& key) const {
-    if (!at(key).is_number()) fail(key, "a number");
-    return at(key).get<double>();
-  }
-  bool has(const std::string& key) const { return json_.contains(key); }
-  const std::string& path() const { return path_; }
-  const nlohmann::json& at(const std::string& key) const {
-    const auto found = json_.find(key);
-    if (found == json_.end()) throw DataError(text(path_, ": ", name_, ".", key, " is missing"));
-    return *found;
-  }
-  [[noreturn]] void fail(const std::string& key, const std::string& expected) const {
-    throw DataError(
-        text(path_, ": ", name_, ".", key, " is ", at(key).dump(), ": expected ", expected));
-  }
-
- private:
-  const nlohmann::json& json_;
-  std::string path_, name_;
-};
-
 // Exports of versions that trained no image-to-video models do not have the field.
-FirstFrame read_first_frame(const Fields& fields) {
+FirstFrame read_first_frame(const JsonFields& fields) {
   if (!fields.has("image_to_video")) return FirstFrame::none;
   const auto found = first_frame_named(fields.words("image_to_video"));
   if (!found) fields.fail("image_to_video", "none, channels or first-latent");
@@ -63,21 +18,19 @@ FirstFrame read_first_frame(const Fields& fields) {
 }
 
 // Likewise.
-ImageConfig read_image_encoder(const Fields& fields) {
+ImageConfig read_image_encoder(const JsonFields& fields) {
   ImageConfig image;
-  if (!fields.has("image_encoder") || fields.at("image_encoder").is_null()) return image;
-  const Fields encoder = fields.object("image_encoder");
-  image.kind = encoder.words("kind");
-  if (image.kind != "clip") encoder.fail("kind", "clip");
+  if (fields.has("image_encoder"))
+    image.kind = fields.object("image_encoder").one_of("kind", {"clip"});
   return image;
 }
 
 // Likewise.
-Pair read_pair(const Fields& fields) {
+Pair read_pair(const JsonFields& fields) {
   Pair pair;
-  if (!fields.has("experts") || fields.at("experts").is_null()) return pair;
-  const Fields experts = fields.object("experts");
-  pair.trained = parse_expert(experts.one_of("trained", "high", "low"));
+  if (!fields.has("experts")) return pair;
+  const JsonFields experts = fields.object("experts");
+  pair.trained = parse_expert(experts.one_of("trained", {"high", "low"}));
   pair.boundary = experts.number("boundary");
   return pair;
 }
@@ -87,12 +40,12 @@ nlohmann::json experts_record(const Pair& pair) {
   return {{"trained", expert_name(pair.trained)}, {"boundary", pair.boundary}};
 }
 
-GenerateConfig read_generate(const Fields& fields) {
+GenerateConfig read_generate(const JsonFields& fields) {
   GenerateConfig generate;
-  generate.solver = fields.one_of("solver", "euler", "ab2");
+  generate.solver = fields.one_of("solver", {"euler", "ab2"});
   generate.steps = fields.whole("steps", 1);
   generate.guidance = fields.number("guidance");
-  if (!fields.at("shift").is_null()) generate.shift = fields.number("shift");
+  if (fields.has("shift")) generate.shift = fields.number("shift");
   generate.fps = fields.whole("fps", 1);
   for (const auto& prompt : fields.at("prompts")) {
     if (!prompt.is_string()) fields.fail("prompts", "a list of texts");
@@ -101,7 +54,7 @@ GenerateConfig read_generate(const Fields& fields) {
   return generate;
 }
 
-Provenance read_provenance(const Fields& fields) {
+Provenance read_provenance(const JsonFields& fields) {
   Provenance provenance;
   provenance.run = fields.words("run");
   provenance.stage = fields.words("stage");
@@ -175,15 +128,12 @@ nlohmann::json model_record(const TrainedModel& model, at::ScalarType dtype) {
 }
 
 TrainedModel read_model_record(const nlohmann::json& record, const std::string& path) {
-  const Fields fields(record, path, "record");
-  if (fields.at("format") != kRecordFormat)
-    throw DataError(text(path, ": format is not ", kRecordFormat));
-  if (fields.at("format_version") != kRecordVersion) {
-    throw DataError(text(path, ": format_version is ", fields.at("format_version").dump(),
-                         ", this program reads version ", kRecordVersion));
-  }
+  const JsonFields fields(record, path);
+  fields.one_of("format", {kRecordFormat});
+  if (fields.at("format_version") != kRecordVersion)
+    fields.fail("format_version", text(kRecordVersion, ", which this program reads"));
   TrainedModel model;
-  const Fields codec = fields.object("codec");
+  const JsonFields codec = fields.object("codec");
   model.codec_config.kind = codec.words("kind");
   if (model.codec_config.kind == "haar") {
     model.codec_config.spatial = codec.whole("spatial", 1);
@@ -196,10 +146,10 @@ TrainedModel read_model_record(const nlohmann::json& record, const std::string& 
   model.image_config = read_image_encoder(fields);
   model.first_frame = read_first_frame(fields);
   model.pair = read_pair(fields);
-  model.objective.predict = fields.object("objective").one_of("predict", "velocity", "x");
+  model.objective.predict = fields.object("objective").one_of("predict", {"velocity", "x"});
   model.objective.min_time = fields.object("objective").number("min_time");
   model.generate = read_generate(fields.object("generate"));
-  const Fields shape = fields.object("shape");
+  const JsonFields shape = fields.object("shape");
   model.shape = {shape.whole("frames", 1), shape.whole("height", 1), shape.whole("width", 1)};
   model.provenance = read_provenance(fields.object("training"));
   return model;

@@ -1,7 +1,10 @@
 // Field by field between WanConfig and diffusers' names.
 #include "model/diffusers_config.h"
 
+#include <algorithm>
+
 #include "core/error.h"
+#include "core/json_fields.h"
 
 namespace pendulum {
 namespace {
@@ -14,58 +17,39 @@ constexpr char kDiffusersVersion[] = "0.42.0";
 struct SizeField {
   const char* name;
   int WanConfig::*member;
-  int least, most, multiple;  // what a transformer can have; the upper ends only bound what a
-                              // damaged file can ask for
+  int least, most;  // what a transformer can have; the upper ends only bound what a damaged file
+                    // can ask for
 };
 constexpr int kMostLayers = 1000, kMostSize = 1 << 20;
 constexpr SizeField kSizes[] = {
-    {"num_layers", &WanConfig::layers, 1, kMostLayers, 1},
-    {"num_attention_heads", &WanConfig::heads, 1, kMostLayers, 1},
-    {"attention_head_dim", &WanConfig::head_dim, 6, kMostLayers, 2},
-    {"ffn_dim", &WanConfig::ffn_dim, 1, kMostSize, 1},
-    {"freq_dim", &WanConfig::freq_dim, 2, kMostSize, 2},
-    {"in_channels", &WanConfig::in_channels, 1, kMostSize, 1},
-    {"out_channels", &WanConfig::out_channels, 1, kMostSize, 1},
-    {"text_dim", &WanConfig::text_dim, 1, kMostSize, 1},
+    {"num_layers", &WanConfig::layers, 1, kMostLayers},
+    {"num_attention_heads", &WanConfig::heads, 1, kMostLayers},
+    {"attention_head_dim", &WanConfig::head_dim, 6, kMostLayers},
+    {"ffn_dim", &WanConfig::ffn_dim, 1, kMostSize},
+    {"freq_dim", &WanConfig::freq_dim, 2, kMostSize},
+    {"in_channels", &WanConfig::in_channels, 1, kMostSize},
+    {"out_channels", &WanConfig::out_channels, 1, kMostSize},
+    {"text_dim", &WanConfig::text_dim, 1, kMostSize},
 };
-constexpr SizeField kPatch{"patch_size", nullptr, 1, 64, 1};
-
-int read_size(const nlohmann::json& value, const SizeField& field, const std::string& path) {
-  const bool is_size = value.is_number_integer() && value.get<int64_t>() >= field.least &&
-                       value.get<int64_t>() <= field.most &&
-                       value.get<int64_t>() % field.multiple == 0;
-  if (is_size) return value.get<int>();
-  throw DataError(text(path, ": ", field.name, " is ", value.dump(), ": expected ",
-                       field.multiple == 2 ? "an even number" : "a whole number", " from ",
-                       field.least, " to ", field.most));
-}
-
-const nlohmann::json& member(const nlohmann::json& json, const std::string& field,
-                             const std::string& path) {
-  const auto found = json.find(field);
-  if (found == json.end()) throw DataError(text(path, ": the field ", field, " is missing"));
-  return *found;
-}
+constexpr int kMostPatch = 64;
 
 // Size that may be absent or null: 0.
-int optional_size(const nlohmann::json& json, const char* name, const std::string& path) {
-  const auto found = json.find(name);
-  if (found == json.end() || found->is_null()) return 0;
-  return read_size(*found, {name, nullptr, 1, kMostSize, 1}, path);
+int optional_size(const JsonFields& fields, const char* name) {
+  return fields.has(name) ? fields.whole(name, 1, kMostSize) : 0;
 }
 
 // Image states reach the blocks as wide as the model itself.
-void read_image_fields(const nlohmann::json& json, const std::string& path, WanConfig* config) {
-  config->image_dim = optional_size(json, "image_dim", path);
-  config->image_positions = optional_size(json, "pos_embed_seq_len", path);
-  const int added = optional_size(json, "added_kv_proj_dim", path);
+void read_image_fields(const JsonFields& fields, WanConfig* config) {
+  config->image_dim = optional_size(fields, "image_dim");
+  config->image_positions = optional_size(fields, "pos_embed_seq_len");
+  const int added = optional_size(fields, "added_kv_proj_dim");
   const int wanted = config->image_dim > 0 ? config->dim() : 0;
   if (added != wanted) {
-    throw DataError(text(path, ": added_kv_proj_dim is ", added, ": expected ", wanted,
+    throw DataError(text(fields.path(), ": added_kv_proj_dim is ", added, ": expected ", wanted,
                          config->image_dim > 0 ? ", the model's width" : " without image_dim"));
   }
   if (config->image_positions > 0 && config->image_dim == 0)
-    throw DataError(text(path, ": pos_embed_seq_len is set without image_dim"));
+    throw DataError(text(fields.path(), ": pos_embed_seq_len is set without image_dim"));
 }
 
 }  // namespace
@@ -86,31 +70,22 @@ nlohmann::json diffusers_config(const WanConfig& config) {
 }
 
 WanConfig read_diffusers_config(const nlohmann::json& json, const std::string& path) {
-  if (!json.is_object()) throw DataError(text(path, ": expected a JSON object"));
-  if (member(json, "_class_name", path) != kClass) {
-    throw DataError(
-        text(path, ": _class_name is ", json["_class_name"].dump(), ": expected ", kClass));
-  }
-  if (member(json, "qk_norm", path) != kQueryKeyNorm) {
-    throw DataError(
-        text(path, ": qk_norm is ", json["qk_norm"].dump(), ": expected ", kQueryKeyNorm));
-  }
+  const JsonFields fields(json, path);
+  fields.one_of("_class_name", {kClass});
+  fields.one_of("qk_norm", {kQueryKeyNorm});
   WanConfig config;
   for (const SizeField& size : kSizes)
-    config.*size.member = read_size(member(json, size.name, path), size, path);
-  read_image_fields(json, path, &config);
-  const nlohmann::json& patch = member(json, "patch_size", path);
-  if (!patch.is_array() || patch.size() != 3)
-    throw DataError(text(path, ": patch_size is not three integers"));
-  for (int axis = 0; axis < 3; ++axis) config.patch[axis] = read_size(patch[axis], kPatch, path);
-  const nlohmann::json& eps = member(json, "eps", path);
-  if (!eps.is_number() || !(eps.get<double>() > 0))
-    throw DataError(text(path, ": eps is not a positive number"));
-  config.eps = eps.get<double>();
-  const nlohmann::json& norm = member(json, "cross_attn_norm", path);
-  if (!norm.is_boolean())
-    throw DataError(text(path, ": cross_attn_norm is neither true nor false"));
-  config.cross_attn_norm = norm.get<bool>();
+    config.*size.member = fields.whole(size.name, size.least, size.most);
+  // Rotations and the time's cosines come in pairs.
+  if (config.head_dim % 2 != 0) fields.fail("attention_head_dim", "an even number");
+  if (config.freq_dim % 2 != 0) fields.fail("freq_dim", "an even number");
+  read_image_fields(fields, &config);
+  const std::vector<int> patch = fields.whole_list("patch_size", 1, kMostPatch);
+  if (patch.size() != config.patch.size()) fields.fail("patch_size", "three whole numbers");
+  std::copy(patch.begin(), patch.end(), config.patch.begin());
+  config.eps = fields.number("eps");
+  if (!(config.eps > 0)) fields.fail("eps", "a number above 0");
+  config.cross_attn_norm = fields.flag("cross_attn_norm");
   return config;
 }
 

@@ -7,12 +7,12 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "core/error.h"
 #include "core/json_file.h"
 #include "model/diffusers_config.h"
 #include "model/parameters.h"
+#include "safetensors/expected_tensors.h"
 #include "safetensors/read_ahead.h"
 
 namespace pendulum {
@@ -87,22 +87,10 @@ WanConfig PretrainedTransformer::config_from_shapes() const {
 }
 
 void PretrainedTransformer::check_names_and_shapes(const WanConfig& config) const {
-  std::set<std::string> surplus;
-  for (const std::string& name : tensors_.names()) surplus.insert(name);
-  for (const ParameterSpec& spec : parameter_specs(config)) {
-    const std::string theirs = name_in(layout_, spec.name);
-    if (surplus.erase(theirs) == 0)
-      throw DataError(text(tensors_.path(), ": the tensor ", theirs, " is missing"));
-    const auto& shape = tensors_.info(theirs).shape;
-    if (shape != spec.shape) {
-      throw DataError(text(tensors_.path(), ": ", theirs, " has the shape ", at::IntArrayRef(shape),
-                           ", expected ", at::IntArrayRef(spec.shape)));
-    }
-  }
-  if (!surplus.empty()) {
-    throw DataError(text(tensors_.path(), ": the tensor ", *surplus.begin(),
-                         " has no place in this transformer"));
-  }
+  std::vector<ExpectedTensor> expected;
+  for (const ParameterSpec& spec : parameter_specs(config))
+    expected.push_back({name_in(layout_, spec.name), spec.shape});
+  require_tensors(tensors_, expected, {}, "this transformer");
 }
 
 void PretrainedTransformer::load_into(VideoTransformer& model, Fingerprint* read) const {

@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 
 #include "checkpoint/manifest.h"
 #include "core/error.h"
+#include "core/json_file.h"
 
 namespace pendulum {
 namespace {
@@ -46,8 +46,10 @@ Evidence of_export(const std::string& folder, const json& training) {
 json export_record(const std::string& folder) {
   for (const auto& [name, format] : {std::pair{"pendulum.json", "pendulum-export"},
                                      std::pair{"training.json", "pendulum-weights"}}) {
-    std::ifstream file(fs::path(folder) / name, std::ios::binary);
-    json record = json::parse(file, nullptr, false);
+    const fs::path path = fs::path(folder) / name;
+    std::error_code ignored;
+    if (!fs::is_regular_file(path, ignored)) continue;
+    json record = read_json(path.string());
     if (record.is_object() && record.value("format", json()) == format) return record;
   }
   return {};

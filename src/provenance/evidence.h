@@ -28,7 +28,8 @@ std::optional<Evidence> evidence_of(const std::string& folder);
 std::vector<Evidence> checkpoints_of(const std::string& run_folder);
 
 // Folders under `root`, at most two levels down, that are exports; and those that hold a
-// consumption log. Sorted.
+// consumption log. Sorted. DataError names a record of an export that is no JSON: whether that is
+// one cannot be told.
 std::vector<std::string> find_exports(const std::string& root);
 std::vector<std::string> find_runs(const std::string& root);
 

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/json_file.h"
 #include "pendulum/walker.h"
 #include "provenance/history.h"
 
@@ -217,10 +217,7 @@ class Replay {
 
 json read_plan(const std::string& run) {
   const std::string path = run + "/" + kPlanFile;
-  std::ifstream file(path);
-  if (!file) throw DataError(text(path, ": cannot be opened"));
-  json manifest = json::parse(file, nullptr, false);
-  if (manifest.is_discarded()) throw DataError(text(path, ": is not JSON"));
+  json manifest = read_json(path);
   try {
     plan_from_manifest(manifest);
   } catch (const DataError& error) {

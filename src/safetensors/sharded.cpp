@@ -5,10 +5,10 @@
 #include <fmt/format.h>
 
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/json_file.h"
 #include "core/publish.h"
 
 namespace pendulum {
@@ -20,9 +20,7 @@ using nlohmann::json;
 constexpr const char* kIndexEnd = ".safetensors.index.json";
 
 json read_index(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) throw DataError(text("cannot open ", path));
-  json index = json::parse(in, nullptr, false);
+  json index = read_json(path);
   if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
     throw DataError(
         text(path, " is not an index of safetensors files: it has no object weight_map"));
