@@ -190,7 +190,7 @@ TEST(Watchdog, ReportsAndEndsTheProcess) {
   EXPECT_EQ(child.exit_code(), 1);
   EXPECT_NE(
       child.errors.find(
-          "[rank 0] all_reduce #1 of 4 x Float (sum) in step 40, backward has not ended after"),
+          "\n[rank 0] step 40, backward: all_reduce #1 of 4 x Float (sum) has not ended after"),
       std::string::npos)
       << child.errors;
 }

@@ -138,6 +138,10 @@ Handle Communicator::broadcast(const at::Tensor& tensor, int root, Stream stream
   return begin(std::move(call), stream);
 }
 
+void Communicator::set_place(const std::string& place) const {
+  if (watchdog_) watchdog_->set_place(place);
+}
+
 void Communicator::barrier() { begin(next(CallKind::barrier), {}).wait(); }
 
 std::unique_ptr<CollectiveMemory> Communicator::memory_for(CallKind kind, int64_t bytes,

@@ -118,6 +118,8 @@ class Communicator {
   // Watches every wait of this group and of the groups split from it afterwards; not owned, may be
   // null.
   void set_watchdog(Watchdog* watchdog) { watchdog_ = watchdog; }
+  // What this rank is doing, for the watchdog's report: "stage image, step 40, update".
+  void set_place(const std::string& place) const;
 
  protected:
   Communicator(int rank, int size, std::string name)

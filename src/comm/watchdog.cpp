@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 
 #include "core/error.h"
 
@@ -51,7 +52,8 @@ void Watchdog::watch() {
     const Clock::time_point now = Clock::now();
     if (!open_.empty() && now - open_.front().started > timeout_) {
       const auto seconds = std::chrono::duration<double>(now - open_.back().started).count();
-      report(text(open_.back().words, " in ", place_, " has not ended after ", seconds, " s"));
+      report(text(place_, ": ", open_.back().words, " has not ended after ",
+                  std::lround(10 * seconds) / 10.0, " s"));
     }
     for (const Probe& probe : probes_) {
       const std::string trouble = probe.trouble(timeout_);
@@ -61,8 +63,9 @@ void Watchdog::watch() {
 }
 
 void Watchdog::report(const std::string& what) const {
+  // On a line of its own: one that shows progress may be open.
   const std::string message =
-      text("[rank ", rank_, "] ", what,
+      text("\n[rank ", rank_, "] ", what,
            "; a peer has died, hangs or makes other calls. This process ends.\n");
   // write, not iostreams: another thread may hold their lock for ever.
   if (::write(STDERR_FILENO, message.data(), message.size()) < 0) ::_exit(1);

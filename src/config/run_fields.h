@@ -44,12 +44,11 @@ void fields(V& v, RunConfig& c) {
      .quiet = true,
      .help = "Whether metrics.jsonl lists the loss of every sample, in the order in which the "
              "consumption log names them."});
-  v(c.inject,
-    {.key = "inject",
-     .may_change = true,
-     .quiet = true,
-     .help =
-         "A fault to inject, for tests (`kill@120`, `stop@7`, `drift@5`); empty in real runs."});
+  v(c.inject, {.key = "inject",
+               .may_change = true,
+               .quiet = true,
+               .help = "A fault to inject, for tests (`kill@120`, `stop@7`, `stall@9`, `drift@5`); "
+                       "empty in real runs."});
 }
 
 template <class V>

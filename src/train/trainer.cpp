@@ -160,14 +160,20 @@ StepRecord Trainer::step() {
   const Clock::time_point start = Clock::now();
   const double waited_before = batches_->stats().waited_seconds;
   const double in_calls_before = parts_.world.waited_seconds() - batches_->waited_in_calls();
+  const std::string place =
+      text("stage ", segment().stage_name, ", step ", finished_steps_ + 1, ", ");
+  parts_.world.set_place(place + "comparing the plan");
   const StepBatches step = batches_->begin_step();
   agree(step);
+  parts_.world.set_place(place + "forward and backward");
   Totals totals(step.num_samples);
   parts_.weights.zero_gradients();
   for (size_t i = 0; i < step.passes.size(); ++i)
     pass(step.passes[i], i + 1 == step.passes.size(), totals);
+  parts_.world.set_place(place + "sums of gradients");
   reduce(totals);
 
+  parts_.world.set_place(place + "update");
   StepRecord record = summarise(step, totals);
   if (!record.is_skipped) {
     const double clip = stage().optim.clip;
@@ -330,6 +336,9 @@ void Trainer::after_step(const StepRecord& record) {
   if (run.inject == text("kill@", finished_steps_)) std::raise(SIGKILL);
   // The same as a signal from outside: the run ends with the next step.
   if (run.inject == text("stop@", finished_steps_)) std::raise(SIGTERM);
+  // One process stands still, for which the others wait.
+  if (run.inject == text("stall@", finished_steps_) && parts_.world.rank() == 1)
+    std::raise(SIGSTOP);
   // And of agreement: one process's weights leave the others'.
   if (run.inject == text("drift@", finished_steps_)) {
     if (parts_.world.rank() == 1) parts_.weights.owned().front().second.detach().add_(1e-3);
@@ -372,6 +381,7 @@ std::function<void()> Trainer::forwards_made() const {
 }
 
 void Trainer::validate() {
+  parts_.world.set_place(text("validation after step ", finished_steps_));
   with_average([&] {
     progress_->validation(
         finished_steps_, segment().stage_name,
@@ -381,6 +391,7 @@ void Trainer::validate() {
 }
 
 void Trainer::draw_samples() {
+  parts_.world.set_place(text("sample videos after step ", finished_steps_));
   const std::string folder =
       fmt::format("{}/samples/step-{:08}", parts_.run_folder, finished_steps_);
   with_average([&] {
@@ -391,6 +402,7 @@ void Trainer::draw_samples() {
 }
 
 void Trainer::evaluate() {
+  parts_.world.set_place(text("evaluation after step ", finished_steps_));
   with_average([&] {
     progress_->accuracy(finished_steps_, segment().stage_name,
                         preview_.evaluate(stage(), network(widest_group()), device_, widest_group(),

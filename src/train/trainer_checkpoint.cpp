@@ -25,6 +25,7 @@ NamedTensors Trainer::held_weights() const {
 void Trainer::save() {
   if (saved_steps_ == finished_steps_) return;
   saved_steps_ = finished_steps_;
+  parts_.world.set_place(text("checkpoint after step ", finished_steps_));
   const NamedTensors model = parts_.weights.collect(held_weights());
   const NamedTensors optimizer = parts_.weights.collect(parts_.optimizer.state());
   const NamedTensors average = parts_.weights.collect(parts_.optimizer.average());

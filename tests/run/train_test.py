@@ -72,6 +72,13 @@ class Train(unittest.TestCase):
         done = self.program.train("--set", "run.inject=drift@3", name="drift", processes=2, expect=1)
         self.assertIn("step 3: the processes hold different weights", done.stdout + done.stderr)
 
+    def test_a_process_that_stands_still_ends_the_run_within_the_timeout(self):
+        start = time.monotonic()
+        done = self.program.train("--set", "run.inject=stall@3", "--set", "mesh.timeout=8", name="stall", processes=2,
+                                  expect=1)
+        self.assertLess(time.monotonic() - start, 60)
+        self.assertRegex(done.stderr, r"\n\[rank 0\] stage image, step 4, [a-z ]+: \w+ #\d+ of .* has not ended after \d")
+
     def test_prefetch_depth_and_workers_change_nothing(self):
         self.program.train("--set", "embed.prefetch=1", "--set", "embed.workers=3", "--set", "embed.cache=off",
                            name="shallow")
