@@ -140,6 +140,12 @@ TEST_F(CalibrationFile, OfAnotherModelOrFormatIsRefused) {
   other = geometry();
   other.activation_checkpointing = "full";
   EXPECT_NE(refusal(other).find("activation_checkpointing"), std::string::npos);
+  other = geometry();
+  other.swap_blocks = 1;
+  EXPECT_NE(refusal(other).find("swap_blocks"), std::string::npos);
+  other = geometry();
+  other.offloads = true;
+  EXPECT_NE(refusal(other).find("offloads"), std::string::npos);
 
   std::ifstream in(path_);
   auto content = nlohmann::json::parse(in);

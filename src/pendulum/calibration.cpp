@@ -112,8 +112,9 @@ Terms non_negative_fit(const std::vector<Terms>& rows) {
 }
 
 // Keys that stand there for some models alone.
-const std::set<std::string> kOfSome{"latent_channels", "image_dim", "trained_parameters",
-                                    "first_trained_block", "frozen_precision"};
+const std::set<std::string> kOfSome{
+    "latent_channels", "image_dim", "trained_parameters", "first_trained_block", "frozen_precision",
+    "swap_blocks",     "offloads"};
 
 // What only some models have stands there for those alone.
 json geometry_json(const Geometry& g) {
@@ -130,6 +131,8 @@ json geometry_json(const Geometry& g) {
            {"activation_checkpointing", g.activation_checkpointing}};
   if (g.latent_channels() != g.channels) out["latent_channels"] = g.latent_channels();
   if (g.image_dim > 0) out["image_dim"] = g.image_dim;
+  if (g.swap_blocks > 0) out["swap_blocks"] = g.swap_blocks;
+  if (g.offloads) out["offloads"] = true;
   if (g.part) {
     out["trained_parameters"] = g.part->parameters;
     out["first_trained_block"] = g.part->first_block;
