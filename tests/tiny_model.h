@@ -21,8 +21,7 @@ inline TrainedModel tiny_model(uint64_t seed, const std::string& predict = "velo
   model.codec_config = codec;
   model.codec = make_codec(model.codec_config);
   model.text_config = {.kind = "minilm", .weights = "auto", .length = 7};
-  model.text_config.weights =
-      find_text_weights(model.text_config, {PENDULUM_SOURCE_DIR "/.venv"});
+  model.text_config.weights = find_text_weights(model.text_config, {PENDULUM_SOURCE_DIR "/.venv"});
   model.text_encoder = make_text_encoder(model.text_config, model.text_config.weights);
   WanConfig& config = model.architecture;
   config.layers = 2;
