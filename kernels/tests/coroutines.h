@@ -1,16 +1,14 @@
 // Threads of an emulated block as coroutines of one host thread. A number says in which order they
 // run, so that what is missing between them shows, and shows again.
 #pragma once
-#include <setjmp.h>
-#include <ucontext.h>
-
 #include <algorithm>
-#include <cstdint>
 #include <functional>
 #include <memory>
 #include <random>
 #include <string>
 #include <vector>
+
+#include "coroutine.h"
 
 namespace pendulum::kernels {
 
@@ -48,7 +46,7 @@ class Coroutines {
     if (is_ready()) return;
     Thread& self = *threads_[current_];
     self.is_ready = is_ready;
-    leave(self);
+    self.run.leave();
   }
   // For a thread: ends the run.
   void fail(const std::string& what) {
@@ -59,50 +57,26 @@ class Coroutines {
 
  private:
   struct Thread {
-    ucontext_t context;
-    jmp_buf place;
-    std::vector<char> stack = std::vector<char>(64 << 10);
+    Coroutine run;
     std::function<bool()> is_ready = [] { return true; };
-    bool has_begun = false, has_ended = false;
   };
 
   void begin(int i) {
     threads_.push_back(std::make_unique<Thread>());
-    Thread& thread = *threads_[i];
-    getcontext(&thread.context);
-    thread.context.uc_stack.ss_sp = thread.stack.data();
-    thread.context.uc_stack.ss_size = thread.stack.size();
-    const auto self = reinterpret_cast<uintptr_t>(this);  // makecontext passes ints
-    makecontext(&thread.context, reinterpret_cast<void (*)()>(&Coroutines::main), 2,
-                static_cast<unsigned>(self), static_cast<unsigned>(self >> 32));
     ++open_;
-  }
-  static void main(unsigned low, unsigned high) {
-    auto* self = reinterpret_cast<Coroutines*>(static_cast<uintptr_t>(high) << 32 | low);
-    (*self->body_)(self->current_);
-    Thread& thread = *self->threads_[self->current_];
-    thread.has_ended = true;
-    --self->open_;
-    self->leave(thread);
-  }
-  // Contexts begin coroutines, jumps change between them: a change of contexts is a system call.
-  void leave(Thread& thread) {
-    if (_setjmp(thread.place) == 0) _longjmp(scheduler_, 1);
-  }
-  void enter(Thread& thread) {
-    if (_setjmp(scheduler_) != 0) return;
-    if (thread.has_begun) _longjmp(thread.place, 1);
-    thread.has_begun = true;
-    setcontext(&thread.context);
+    threads_[i]->run.start([this, i] {
+      (*body_)(i);
+      --open_;
+    });
   }
   bool turns_of(int warp) {
     bool has_moved = false;
     for (int i = warp * kWarp; i < (warp + 1) * kWarp && failure_.empty(); ++i) {
       Thread& thread = *threads_[i];
-      if (thread.has_ended || !thread.is_ready()) continue;
+      if (thread.run.has_ended() || !thread.is_ready()) continue;
       has_moved = true;
       current_ = i;
-      enter(thread);
+      thread.run.enter();
     }
     return has_moved;
   }
@@ -114,7 +88,6 @@ class Coroutines {
   std::mt19937_64 random_;
   std::vector<std::unique_ptr<Thread>> threads_;
   const std::function<void(int)>* body_ = nullptr;
-  jmp_buf scheduler_;
   int current_ = 0, open_ = 0;
   std::string failure_;
 };

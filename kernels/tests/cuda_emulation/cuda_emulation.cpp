@@ -1,7 +1,4 @@
 // Threads as coroutines, barriers, and memory with a border behind it.
-#include <setjmp.h>
-#include <ucontext.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -10,6 +7,7 @@
 #include <vector>
 
 #include "cuda_runtime.h"
+#include "kernels/tests/coroutine.h"
 
 namespace cuda_emulation {
 namespace {
@@ -26,23 +24,16 @@ struct Barrier {
   uint64_t passed = 0;  // how many times all have come
 };
 
-// Contexts begin coroutines, jumps change between them: a change of contexts costs a system call.
-struct Thread {
-  ucontext_t context;
-  jmp_buf place;
-  std::vector<char> stack = std::vector<char>(64 << 10);
-  bool has_begun = false, has_ended = false;
-};
+using pendulum::kernels::Coroutine;
 
 // The block that runs.
 struct Block {
-  std::vector<std::unique_ptr<Thread>> threads;  // as many as the largest block so far
+  std::vector<std::unique_ptr<Coroutine>> threads;  // as many as the largest block so far
   unsigned size = 0;
   Barrier whole;
   std::vector<Barrier> warps;
   std::vector<std::byte> shown;
   const std::function<void()>* body = nullptr;
-  jmp_buf scheduler;
   bool has_moved = false;  // since the last turns of a warp
 };
 Block& block() {
@@ -50,25 +41,7 @@ Block& block() {
   return the_block;
 }
 
-Thread& current() { return *block().threads[threadIdx.x]; }
-
-void end_of_turn() {
-  if (_setjmp(current().place) == 0) _longjmp(block().scheduler, 1);
-}
-
-void begin_turn() {
-  if (_setjmp(block().scheduler) != 0) return;
-  Thread& thread = current();
-  if (thread.has_begun) _longjmp(thread.place, 1);
-  thread.has_begun = true;
-  setcontext(&thread.context);
-}
-
-void begin_thread() {
-  (*block().body)();
-  current().has_ended = block().has_moved = true;
-  end_of_turn();
-}
+Coroutine& current() { return *block().threads[threadIdx.x]; }
 
 void wait_for_all(Barrier& barrier, unsigned count) {
   const uint64_t before = barrier.passed;
@@ -77,7 +50,7 @@ void wait_for_all(Barrier& barrier, unsigned count) {
     barrier.waiting = 0;
     ++barrier.passed;
   }
-  while (barrier.passed == before) end_of_turn();
+  while (barrier.passed == before) current().leave();
 }
 
 void begin_block(dim3 index) {
@@ -87,12 +60,10 @@ void begin_block(dim3 index) {
   b.warps.assign(b.size / kWarp, {});
   b.shown.assign(static_cast<size_t>(b.size) * 16, std::byte{0xFF});
   for (unsigned i = 0; i < b.size; ++i) {
-    Thread& thread = *b.threads[i];
-    thread.has_begun = thread.has_ended = false;
-    getcontext(&thread.context);
-    thread.context.uc_stack.ss_sp = thread.stack.data();
-    thread.context.uc_stack.ss_size = thread.stack.size();
-    makecontext(&thread.context, begin_thread, 0);
+    b.threads[i]->start([] {
+      (*block().body)();
+      block().has_moved = true;
+    });
   }
 }
 
@@ -101,7 +72,7 @@ bool turns_of_warp(unsigned warp, bool is_falling) {
   block().has_moved = false;
   for (unsigned i = 0; i < kWarp; ++i) {
     threadIdx.x = warp * kWarp + (is_falling ? kWarp - 1 - i : i);
-    if (!current().has_ended) begin_turn();
+    if (!current().has_ended()) current().enter();
   }
   return block().has_moved;
 }
@@ -120,7 +91,7 @@ bool turns_of_block(bool is_falling) {
 bool have_all_ended() {
   const Block& b = block();
   return std::all_of(b.threads.begin(), b.threads.begin() + b.size,
-                     [](const auto& thread) { return thread->has_ended; });
+                     [](const auto& thread) { return thread->has_ended(); });
 }
 
 // Behind each piece of memory, which begins as a GPU's does.
@@ -141,7 +112,7 @@ bool run(dim3 grid, dim3 threads, const std::function<void()>& body) {
   b.size = threads.x;
   b.body = &body;
   blockDim = threads;
-  while (b.threads.size() < b.size) b.threads.push_back(std::make_unique<Thread>());
+  while (b.threads.size() < b.size) b.threads.push_back(std::make_unique<Coroutine>());
   bool is_falling = false;
   for (unsigned y = 0; y < grid.y; ++y) {
     for (unsigned x = 0; x < grid.x; ++x, is_falling = !is_falling) {
