@@ -12,12 +12,7 @@
 
 #include "kernels/attention.h"
 #include "kernels/attention_rows.h"
-
-#ifdef __CUDACC__
-#define PENDULUM_DEVICE __device__ inline
-#else
-#define PENDULUM_DEVICE inline
-#endif
+#include "kernels/host_device.h"
 
 namespace pendulum::kernels::accumulate {
 
@@ -168,5 +163,3 @@ PENDULUM_DEVICE void accumulate_block(Warp& warp, const Arguments& a, int64_t bl
 }
 
 }  // namespace pendulum::kernels::accumulate
-
-#undef PENDULUM_DEVICE

@@ -24,12 +24,7 @@
 
 #include "kernels/attention.h"
 #include "kernels/attention_rows.h"
-
-#ifdef __CUDACC__
-#define PENDULUM_DEVICE __device__ inline
-#else
-#define PENDULUM_DEVICE inline
-#endif
+#include "kernels/host_device.h"
 
 namespace pendulum::kernels::hopper {
 
@@ -418,5 +413,3 @@ PENDULUM_DEVICE void accumulate_blocks(View& view, const Arguments<Map>& a) {
 }
 
 }  // namespace pendulum::kernels::hopper
-
-#undef PENDULUM_DEVICE

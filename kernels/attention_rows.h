@@ -11,12 +11,7 @@
 #include <cstdint>
 
 #include "kernels/attention.h"
-
-#ifdef __CUDACC__
-#define PENDULUM_DEVICE __device__ inline
-#else
-#define PENDULUM_DEVICE inline
-#endif
+#include "kernels/host_device.h"
 
 namespace pendulum::kernels::accumulate {
 
@@ -185,5 +180,3 @@ PENDULUM_DEVICE void end_rows(Warp& warp, const RowStatistics& rows, const Fragm
 }
 
 }  // namespace pendulum::kernels::accumulate
-
-#undef PENDULUM_DEVICE

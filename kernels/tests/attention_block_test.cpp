@@ -31,9 +31,7 @@ struct BlockCase {
 };
 
 std::vector<bf16> inputs(int64_t count, uint64_t seed, int64_t head_dim, float shift) {
-  auto x = random_values<float>(count, seed);
-  for (size_t i = 0; i < x.size(); i += head_dim) x[i] += shift;
-  return narrowed(x);
+  return narrowed(shifted_values(count, seed, head_dim, shift));
 }
 
 template <int Dim>

@@ -21,8 +21,7 @@ struct HopperCase {
 };
 
 std::vector<float> bf16_values(int64_t count, uint64_t seed, int64_t head_dim, float shift) {
-  auto x = random_values<float>(count, seed);
-  for (size_t i = 0; i < x.size(); i += head_dim) x[i] += shift;
+  auto x = shifted_values(count, seed, head_dim, shift);
   for (float& v : x) v = widen(narrow(v));
   return x;
 }

@@ -8,9 +8,18 @@
 #include <limits>
 #include <vector>
 
+#include "compare.h"
 #include "kernels/attention.h"
 
 namespace pendulum::kernels {
+
+// Random numbers of heads; one element of every head is moved by `shift`.
+inline std::vector<float> shifted_values(int64_t count, uint64_t seed, int64_t head_dim,
+                                         float shift) {
+  auto x = random_values<float>(count, seed);
+  for (size_t i = 0; i < x.size(); i += head_dim) x[i] += shift;
+  return x;
+}
 
 template <class T>
 struct AttentionResult {

@@ -18,9 +18,7 @@ std::vector<double> wide(const Values& x) { return {x.begin(), x.end()}; }
 
 // Random bf16 numbers; one element of every head is moved by `shift`.
 Values numbers(int64_t count, uint64_t seed, int64_t head_dim, float shift) {
-  Values x = random_values<float>(count, seed);
-  for (size_t i = 0; i < x.size(); i += head_dim) x[i] += shift;
-  return rounded<bf16>(x);
+  return rounded<bf16>(shifted_values(count, seed, head_dim, shift));
 }
 
 // A softmax's weights are rounded to bf16 before they meet the values, half a unit in the last of 8
