@@ -31,29 +31,27 @@ constexpr double kStd22[] = {
     0.7069, 0.5338, 0.4889, 0.4917, 0.4069, 0.4999, 0.6866, 0.4093, 0.5709, 0.6065, 0.6415, 0.4944,
     0.5726, 1.2042, 0.5458, 1.6887, 0.3971, 1.0600, 0.3943, 0.5537, 0.5444, 0.4089, 0.7468, 0.7744};
 
-std::vector<bool> flags(const JsonFields& fields, const std::string& key, size_t count) {
-  const std::string expected = text("a list of ", count, ", each true or false");
+// `count` values, each of the kind that `is_one` says; `expected` tells it in words.
+template <class T>
+std::vector<T> list_of(const JsonFields& fields, const std::string& key, size_t count,
+                       bool (nlohmann::json::*is_one)() const, const std::string& expected) {
   const nlohmann::json& list = fields.at(key);
-  if (!list.is_array() || list.size() != count) fields.fail(key, expected);
-  std::vector<bool> out;
-  for (const nlohmann::json& value : list) {
-    if (!value.is_boolean()) fields.fail(key, expected);
-    out.push_back(value.get<bool>());
-  }
-  return out;
+  const bool is_such = list.is_array() && list.size() == count &&
+                       std::all_of(list.begin(), list.end(),
+                                   [&](const nlohmann::json& value) { return (value.*is_one)(); });
+  if (!is_such) fields.fail(key, expected);
+  return list.get<std::vector<T>>();
+}
+
+std::vector<bool> flags(const JsonFields& fields, const std::string& key, size_t count) {
+  return list_of<bool>(fields, key, count, &nlohmann::json::is_boolean,
+                       text("a list of ", count, ", each true or false"));
 }
 
 // One for each channel of a latent.
 std::vector<double> numbers(const JsonFields& fields, const std::string& key, size_t channels) {
-  const std::string expected = text("a list of ", channels, " numbers, as many as z_dim says");
-  const nlohmann::json& list = fields.at(key);
-  if (!list.is_array() || list.size() != channels) fields.fail(key, expected);
-  std::vector<double> out;
-  for (const nlohmann::json& value : list) {
-    if (!value.is_number()) fields.fail(key, expected);
-    out.push_back(value.get<double>());
-  }
-  return out;
+  return list_of<double>(fields, key, channels, &nlohmann::json::is_number,
+                         text("a list of ", channels, " numbers, as many as z_dim says"));
 }
 
 }  // namespace
