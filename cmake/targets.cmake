@@ -30,13 +30,17 @@ function(compile_together target)
   target_compile_options(${target} PRIVATE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-subobject-linkage>)
 endfunction()
 
-# One precompiled header for all that touches tensors: reading ATen's headers costs 10 s a file without it.
-file(WRITE ${CMAKE_BINARY_DIR}/torch_pch.cpp "// Carries the precompiled header.\n")
-add_library(torch_pch OBJECT ${CMAKE_BINARY_DIR}/torch_pch.cpp)
-target_link_libraries(torch_pch PRIVATE torch pendulum_flags)
-target_precompile_headers(torch_pch PRIVATE
-  <ATen/ATen.h> <fmt/format.h> <nlohmann/json.hpp>)
-target_link_libraries(torch_pch PRIVATE nlohmann_json::nlohmann_json)
+# precompiled_header(name [LINKS lib ...] HEADERS <a.h> ...): for targets that REUSE_FROM it and are compiled alike. Reading
+# ATen's headers costs 10 s a file without one.
+function(precompiled_header name)
+  cmake_parse_arguments(ARG "" "" "LINKS;HEADERS" ${ARGN})
+  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/${name}.cpp CONTENT "// Carries the precompiled header.\n")
+  add_library(${name} OBJECT ${CMAKE_BINARY_DIR}/${name}.cpp)
+  target_link_libraries(${name} PRIVATE torch pendulum_flags ${ARG_LINKS} nlohmann_json::nlohmann_json)
+  target_precompile_headers(${name} PRIVATE ${ARG_HEADERS})
+endfunction()
+# All that touches tensors.
+precompiled_header(torch_pch HEADERS <ATen/ATen.h> <fmt/format.h> <nlohmann/json.hpp>)
 
 # pendulum_library(folder [TORCH] SOURCES a.cpp ... LINKS other ...): the static library of one folder of src/.
 function(pendulum_library name)
