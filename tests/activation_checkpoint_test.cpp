@@ -47,8 +47,8 @@ struct Case {
 };
 
 // The output, and the gradients of latents, text and parameters.
-std::vector<at::Tensor> forward_and_backward(Policy policy, const Case& c,
-                                             SequenceGroup* group = nullptr) {
+std::vector<at::Tensor> checkpointed_pass(Policy policy, const Case& c,
+                                          SequenceGroup* group = nullptr) {
   VideoTransformer model = model_with(policy);
   model.set_compute(c.compute);
   model.set_offload(c.offloads);
@@ -65,12 +65,12 @@ std::vector<at::Tensor> forward_and_backward(Policy policy, const Case& c,
 
 TEST(ActivationCheckpointing, GivesTheSameBits) {
   for (const Case& c : {Case{}, Case{.per_token = true}, Case{.compute = at::kBFloat16}}) {
-    const auto want = forward_and_backward(Policy::none, c);
+    const auto want = checkpointed_pass(Policy::none, c);
     for (const Policy policy : kPolicies) {
       for (const bool offloads : {false, true}) {
         Case how = c;
         how.offloads = offloads;
-        const auto found = forward_and_backward(policy, how);
+        const auto found = checkpointed_pass(policy, how);
         ASSERT_EQ(found.size(), want.size());
         for (size_t i = 0; i < want.size(); ++i) {
           EXPECT_TRUE(at::equal(found[i], want[i]))
@@ -153,7 +153,7 @@ TEST(ActivationCheckpointing, GivesTheSameBitsOnSeveralRanks) {
     for (const Policy policy : kPolicies) {
       run_loopback(4, [&](Communicator& members) {
         SequenceGroup group(members, ulysses);
-        const auto found = forward_and_backward(policy, {}, &group);
+        const auto found = checkpointed_pass(policy, {}, &group);
         auto& mine = want[members.rank()];
         if (policy == Policy::none) mine = found;
         for (size_t i = 0; i < mine.size(); ++i)
@@ -171,7 +171,7 @@ TEST(ActivationCheckpointing, SelectiveDoesNotWalkTheRingAgain) {
     std::vector<at::Tensor> found;
     run_loopback(2, [&](Communicator& members) {
       SequenceGroup group(members, 1);
-      auto mine = forward_and_backward(policy, {}, &group);
+      auto mine = checkpointed_pass(policy, {}, &group);
       if (members.rank() != 0) return;
       bytes = group.traffic().ring;
       found = std::move(mine);

@@ -22,7 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const FrozenRights kRights{*parse_date("2026-11-24"), {}};
+const FrozenRights kNoRights{*parse_date("2026-11-24"), {}};
 
 // One data set for all tests of this file.
 class BatchTest : public testing::Test {
@@ -94,7 +94,7 @@ struct Parts {
         text(
             make_text_encoder(config.text, find_text_weights(config.text, default_environments()))),
         embedder(*codec, *text, nullptr),
-        sources(open_sources(config, kRights)),
+        sources(open_sources(config, kNoRights)),
         plan(make_plan(config, catalogues(sources, config, geometry), geometry)),
         alone(single_communicator()),
         groups(members ? *members : *alone, placement.processes, plan.widths(), 1),
@@ -153,7 +153,7 @@ TEST_F(BatchTest, EverySampleOfThePlanArrivesOnceOnAnyPlacement) {
 }
 
 TEST_F(BatchTest, HeldOutSamplesAreNotTrainedOn) {
-  const Sources sources = open_sources(config(), kRights);
+  const Sources sources = open_sources(config(), kNoRights);
   for (const OpenSource& source : sources.open) {
     EXPECT_FALSE(source.validation.empty());
     EXPECT_EQ(source.training.size() + source.validation.size(), 60u);
@@ -164,7 +164,7 @@ TEST_F(BatchTest, HeldOutSamplesAreNotTrainedOn) {
 
 TEST_F(BatchTest, WhatTheLicencesForbidIsRefusedWithTheReason) {
   try {
-    open_sources(config("CC-BY-4.0"), kRights);
+    open_sources(config("CC-BY-4.0"), kNoRights);
     FAIL() << "samples without an allowed licence were opened";
   } catch (const ConfigError& e) {
     EXPECT_NE(std::string(e.what()).find("CC0-1.0"), std::string::npos) << e.what();
@@ -259,9 +259,9 @@ TEST_F(BatchTest, ABucketWithoutAnySampleLeftIsAnError) {
 }
 
 TEST_F(BatchTest, WhatIsDeniedAtTheStartIsNotPlanned) {
-  const Sources before = open_sources(config(), kRights);
+  const Sources before = open_sources(config(), kNoRights);
   const Sample denied = before["clips"].data.sample(before["clips"].training[3]);
-  FrozenRights rights = kRights;
+  FrozenRights rights = kNoRights;
   rights.denied =
       DenyList::parse("phash:" + print_phash(denied.phashes.at(0)) + "/0\nid:no such id\n", "test");
   const Sources sources = open_sources(config(), rights);

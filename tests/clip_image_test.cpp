@@ -29,7 +29,7 @@ Frames noise(int count, int height, int width) {
   return frames;
 }
 
-ClipImageEncoder open(const fs::path& path) {
+ClipImageEncoder open_clip(const fs::path& path) {
   return ClipImageEncoder(ImageConfig{.kind = "clip", .weights = path.string()});
 }
 
@@ -73,7 +73,7 @@ TEST(ClipPixels, CutTheMiddleOut) {
 }
 
 TEST(ClipImage, EncodesFramesOfAnySize) {
-  const ClipImageEncoder encoder = open(small_folder("sizes"));
+  const ClipImageEncoder encoder = open_clip(small_folder("sizes"));
   EXPECT_EQ(encoder.tokens(), kTokens);
   EXPECT_EQ(encoder.dim(), kWidth);
   const Frames clip = noise(3, 40, 64);
@@ -89,24 +89,24 @@ TEST(ClipImage, EncodesFramesOfAnySize) {
 TEST(ClipImage, EveryPlaceGivesTheSameStates) {
   const fs::path folder = small_folder("places");
   const Frames frames = noise(1, 30, 30);
-  const at::Tensor expected = open(folder).states(frames);
-  EXPECT_TRUE(at::equal(open(folder.parent_path()).states(frames), expected));
-  EXPECT_TRUE(at::equal(open(folder / "model.safetensors").states(frames), expected));
+  const at::Tensor expected = open_clip(folder).states(frames);
+  EXPECT_TRUE(at::equal(open_clip(folder.parent_path()).states(frames), expected));
+  EXPECT_TRUE(at::equal(open_clip(folder / "model.safetensors").states(frames), expected));
 }
 
 TEST(ClipImage, KeyAndFilesFollowContent) {
   const fs::path folder = small_folder("key");
-  const std::string key = open(folder).key();
-  EXPECT_EQ(open(folder).key(), key);
-  EXPECT_EQ(open(folder).describe()["key"], key);
-  const std::vector<TakenFile> files = open(folder).files();
+  const std::string key = open_clip(folder).key();
+  EXPECT_EQ(open_clip(folder).key(), key);
+  EXPECT_EQ(open_clip(folder).describe()["key"], key);
+  const std::vector<TakenFile> files = open_clip(folder).files();
   ASSERT_EQ(files.size(), 2U);
   EXPECT_EQ(files[0].name, "image_encoder/config.json");
   EXPECT_EQ(files[1].name, "image_encoder/model.safetensors");
   auto tensors = small_tensors();
   tensors["vision_model.embeddings.class_embedding"][3] = 0.125;
   write(folder, tensors);
-  EXPECT_NE(open(folder).key(), key);
+  EXPECT_NE(open_clip(folder).key(), key);
 }
 
 TEST(ClipImage, NamesWhatIsWrong) {
@@ -115,7 +115,7 @@ TEST(ClipImage, NamesWhatIsWrong) {
     auto tensors = small_tensors();
     change(tensors);
     write(folder, tensors);
-    return message_of<Error>([&] { open(folder); });
+    return message_of<Error>([&] { open_clip(folder); });
   };
   const std::string bias = "vision_model.encoder.layers.1.mlp.fc1.bias";
   expect_parts(with([&](auto& t) { t.erase(bias); }), {"model.safetensors", bias, "missing"});
@@ -132,7 +132,7 @@ TEST(ClipImage, NamesWhatIsWrong) {
     nlohmann::json changed = small_config();
     changed[key] = value;
     write(folder, changed);
-    return message_of<Error>([&] { open(folder); });
+    return message_of<Error>([&] { open_clip(folder); });
   };
   expect_parts(config("model_type", "siglip_vision_model"), {"config.json", "model_type"});
   expect_parts(config("hidden_act", "relu"), {"config.json", "hidden_act"});
@@ -140,11 +140,11 @@ TEST(ClipImage, NamesWhatIsWrong) {
   expect_parts(config("num_hidden_layers", 3), {"encoder.layers.2.", "missing"});
   expect_parts(config("patch_size", nullptr), {"config.json", "patch_size"});
   std::ofstream(folder / "config.json") << "{";
-  expect_parts(message_of<Error>([&] { open(folder); }), {"config.json"});
+  expect_parts(message_of<Error>([&] { open_clip(folder); }), {"config.json"});
   fs::remove(folder / "config.json");
   fs::resize_file(folder / "model.safetensors", 1000);
-  expect_parts(message_of<Error>([&] { open(folder); }), {"model.safetensors"});
-  EXPECT_THROW(open("/nowhere/at/all"), ConfigError);
+  expect_parts(message_of<Error>([&] { open_clip(folder); }), {"model.safetensors"});
+  EXPECT_THROW(open_clip("/nowhere/at/all"), ConfigError);
   EXPECT_THROW(ClipImageEncoder(ImageConfig{}), ConfigError);
 }
 

@@ -4,7 +4,7 @@
 namespace pendulum {
 namespace {
 
-TEST(ReadClip, EveryPixelOfEveryFrameIsExactWhenNothingIsScaled) {
+TEST(ReadWindow, EveryPixelOfEveryFrameIsExactWhenNothingIsScaled) {
   const Bytes clip = store(24, 16, stamps(9, 125), {}, paint_place);
   const Frames frames = read(clip, {.frames = 9, .fps = 8, .height = 16, .width = 24});
   for (int t = 0; t < 9; ++t) {
@@ -24,7 +24,7 @@ TEST(ReadClip, EveryPixelOfEveryFrameIsExactWhenNothingIsScaled) {
   EXPECT_NEAR(info.seconds, 9.0 / 8, 0.01);
 }
 
-TEST(ReadClip, TheWindowIsCentredInTime) {
+TEST(ReadWindow, TheWindowIsCentredInTime) {
   const Bytes clip = store(16, 16, stamps(21, 125), {}, paint_place);
   const auto at = [&](int frames, double fps) {
     return numbers(read(clip, {.frames = frames, .fps = fps, .height = 16, .width = 16}));
@@ -38,20 +38,20 @@ TEST(ReadClip, TheWindowIsCentredInTime) {
   EXPECT_EQ(at(9, 16), (std::vector<int>{8, 8, 9, 9, 10, 10, 11, 11, 12}));
 }
 
-TEST(ReadClip, AClipThatIsTooShortHoldsItsLastFrame) {
+TEST(ReadWindow, AClipThatIsTooShortHoldsItsLastFrame) {
   const Bytes clip = store(16, 16, stamps(3, 125), {}, paint_place);
   EXPECT_EQ(numbers(read(clip, {.frames = 9, .fps = 8, .height = 16, .width = 16})),
             (std::vector<int>{0, 1, 2, 2, 2, 2, 2, 2, 2}));
 }
 
-TEST(ReadClip, VariableFrameRateGoesByTimeStamp) {
+TEST(ReadWindow, VariableFrameRateGoesByTimeStamp) {
   // Frames appear at 0, 100, 250, 300, 1000 and 1100 ms; ten instants a second from 0 to 1.1 s.
   const Bytes clip = store(16, 16, {0, 100, 250, 300, 1000, 1100}, {}, paint_place);
   EXPECT_EQ(numbers(read(clip, {.frames = 12, .fps = 10, .height = 16, .width = 16})),
             (std::vector<int>{0, 1, 1, 3, 3, 3, 3, 3, 3, 3, 4, 5}));
 }
 
-TEST(ReadClip, RoundedStampsDoNotShowTheFrameBefore) {
+TEST(ReadWindow, RoundedStampsDoNotShowTheFrameBefore) {
   // 30 frames a second in milliseconds: 33, 67, 100: each stamp up to half a millisecond off its
   // instant.
   std::vector<int64_t> rounded;
@@ -63,7 +63,7 @@ TEST(ReadClip, RoundedStampsDoNotShowTheFrameBefore) {
             run_of(0, 13, 2));
 }
 
-TEST(ReadClip, SeeksToTheKeyFrameBeforeTheWindow) {
+TEST(ReadWindow, SeeksToTheKeyFrameBeforeTheWindow) {
   // 25 frames, reordered (B-frames), a key frame every 5, groups of pictures open and closed.
   for (const char* options :
        {"qp=0,bf=3,preset=medium,x264-params=open-gop=1:keyint=5:min-keyint=5",
@@ -85,7 +85,7 @@ TEST(ReadClip, SeeksToTheKeyFrameBeforeTheWindow) {
   }
 }
 
-TEST(ReadClip, ManyContainersAndCodecs) {
+TEST(ReadWindow, ManyContainersAndCodecs) {
   struct Case {
     const char *container, *codec;
     AVPixelFormat format;
@@ -121,7 +121,7 @@ TEST(ReadClip, ManyContainersAndCodecs) {
 
 // The whole, decoded and numbered, judges every window of every excerpt: with key frames 12 apart,
 // frames stored out of order, and stamps rounded to milliseconds.
-TEST(ReadClip, AnExcerptIsReadAsIfThereWereNoOtherFrames) {
+TEST(ReadWindow, AnExcerptIsReadAsIfThereWereNoOtherFrames) {
   struct Case {
     const char *container, *codec, *options;
     AVPixelFormat format;
@@ -173,7 +173,7 @@ TEST(ReadClip, AnExcerptIsReadAsIfThereWereNoOtherFrames) {
   }
 }
 
-TEST(ReadClip, AnExcerptThatTheMediumDoesNotHoldSaysWhy) {
+TEST(ReadWindow, AnExcerptThatTheMediumDoesNotHoldSaysWhy) {
   const Bytes clip = store(16, 16, stamps(9, 125), {}, paint_place);
   const auto reason = [&](const Excerpt& excerpt) {
     const auto found = probe_media(clip, excerpt);

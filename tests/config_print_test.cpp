@@ -304,7 +304,8 @@ TEST(ConfigPrint, ShapesBySource) {
   expect_parts(broken("{stil: 1x16x48}"), {"not a source of this stage", "\"stills\""});
 }
 
-TEST_F(ConfigFiles, ALaterMistakeGetsItsPlace) {
+using PrintedConfigFiles = ConfigFiles;
+TEST_F(PrintedConfigFiles, ALaterMistakeGetsItsPlace) {
   const std::string path = write("run.yaml", kSmall);
   const auto place = [&](const std::string& message,
                          const std::vector<std::string>& overrides = {}) {

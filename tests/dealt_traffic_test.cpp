@@ -200,7 +200,7 @@ WanConfig measured_wan() {
 struct Sent {
   Counted pass, update;
 };
-Sent train(int level, int ranks) {
+Sent traffic_of_training(int level, int ranks) {
   Sent sent;
   std::mutex mutex;
   run_loopback(ranks, [&](Communicator& below) {
@@ -247,7 +247,7 @@ TEST(DealtTraffic, IsWhatTrainingSends) {
   for (const int ranks : {2, 3, 4, 6}) {
     for (const int level : {1, 2, 3}) {
       const std::string what = text("level ", level, " over ", ranks);
-      const Sent sent = train(level, ranks);
+      const Sent sent = traffic_of_training(level, ranks);
       const DealtTraffic formula = dealt_traffic(g, mesh_of(level, ranks));
       expect_near(sent.pass.gathered, formula.gathered, what + ", gathered");
       expect_near(sent.pass.reduced, formula.reduced, what + ", reduced");

@@ -14,6 +14,7 @@
 #include <map>
 
 #include "core/error.h"
+#include "file_contents.h"
 
 namespace pendulum {
 namespace {
@@ -22,11 +23,6 @@ std::string fresh_folder(const std::string& name) {
   const std::string folder = testing::TempDir() + "event_writer_" + name + std::to_string(getpid());
   std::filesystem::remove_all(folder);
   return folder;
-}
-
-std::string contents(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
 }
 
 template <class Number>
@@ -41,7 +37,7 @@ Number number_at(std::string_view bytes, size_t offset) {
 
 // The messages of a TFRecord file, with both checksums of every frame verified.
 std::vector<std::string> records_of(const std::string& path) {
-  const std::string file = contents(path);
+  const std::string file = file_contents(path);
   std::vector<std::string> records;
   size_t at = 0;
   while (at < file.size()) {

@@ -7,11 +7,10 @@
 #include <random>
 
 #include "core/error.h"
+#include "judged_day.h"
 
 namespace pendulum {
 namespace {
-
-const Date kToday = *parse_date("2026-11-24");
 
 RightsRecord full() {
   RightsRecord record{"CC0-1.0", "Jane Doe", "contract 12"};

@@ -11,15 +11,10 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "embed/haar_codec.h"
+#include "random_frames.h"
 
 namespace pendulum {
 namespace {
-
-Frames random_frames(int count, int height, int width, uint64_t seed) {
-  Frames frames(count, height, width);
-  for (size_t i = 0; i < frames.rgb.size(); ++i) frames.rgb[i] = draw(seed, i) & 255;
-  return frames;
-}
 
 HaarCodec codec(int spatial, int temporal, int drop) {
   return HaarCodec({"haar", spatial, temporal, drop});

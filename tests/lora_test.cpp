@@ -14,9 +14,9 @@
 namespace pendulum {
 namespace {
 
-const LoraConfig kAll{.rank = 4, .alpha = 6};
+const LoraConfig kAllLayers{.rank = 4, .alpha = 6};
 
-at::Tensor run(const VideoTransformer& model, at::ScalarType type = at::kDouble) {
+at::Tensor output_of(const VideoTransformer& model, at::ScalarType type = at::kDouble) {
   return model.forward(random_tensor({2, 3, 2, 4, 6}, 1, type),
                        random_tensor({2}, 2, type).sigmoid() * 1000,
                        random_tensor({2, 5, 10}, 3, type));
@@ -41,9 +41,9 @@ TEST(Lora, FreshAdaptersChangeNothing) {
   for (const at::ScalarType type : {at::kDouble, at::kFloat}) {
     VideoTransformer model(small_wan(), 7, type);
     randomise(model.parameters(), 7);
-    const at::Tensor before = run(model, type);
-    model.add_adapters(kAll, 8);
-    EXPECT_TRUE(run(model, type).equal(before));
+    const at::Tensor before = output_of(model, type);
+    model.add_adapters(kAllLayers, 8);
+    EXPECT_TRUE(output_of(model, type).equal(before));
   }
 }
 
@@ -51,26 +51,27 @@ TEST(Lora, AddsScaledProductToTheWeight) {
   for (const std::vector<std::string>& targets :
        {LoraConfig{}.targets, {"to_k"}, {"attn1.to_q", "attn2.to_v"}, {"ffn.net.2"}}) {
     VideoTransformer model = awake({.rank = 4, .alpha = 6, .targets = targets});
-    const at::Tensor apart = run(model);
+    const at::Tensor apart = output_of(model);
     model.merge_adapters();
     EXPECT_FALSE(model.has_adapters());
-    EXPECT_LE(relative_difference(run(model), apart), 1e-12) << targets.front();
-    EXPECT_GE(relative_difference(run(awake({})), apart), 1e-2) << "the adapters do something";
+    EXPECT_LE(relative_difference(output_of(model), apart), 1e-12) << targets.front();
+    EXPECT_GE(relative_difference(output_of(awake({})), apart), 1e-2)
+        << "the adapters do something";
   }
 }
 
 // W' = W + s B A: dA = s B^T dW' and dB = s dW' A^T.
 TEST(Lora, GradientsAreThoseOfTheMergedWeight) {
-  VideoTransformer model = awake(kAll), merged = awake(kAll);
-  run(model).square().sum().backward();
+  VideoTransformer model = awake(kAllLayers), merged = awake(kAllLayers);
+  output_of(model).square().sum().backward();
   const auto adapters = by_name(merged.trainable());
   merged.merge_adapters();
   for (const auto& [name, parameter] : merged.parameters())
     at::Tensor(parameter).set_requires_grad(true);
-  run(merged).square().sum().backward();
+  output_of(merged).square().sum().backward();
   const auto whole = by_name(merged.parameters());
   const auto found = by_name(model.trainable());
-  for (const std::string& layer : adapted_layers(small_wan(), kAll.targets)) {
+  for (const std::string& layer : adapted_layers(small_wan(), kAllLayers.targets)) {
     const at::Tensor gradient = whole.at(layer + ".weight").grad();
     const at::Tensor down = adapters.at(adapter_down(layer)).detach();
     const at::Tensor up = adapters.at(adapter_up(layer)).detach();
@@ -88,9 +89,9 @@ TEST(Lora, ActivationCheckpointingGivesTheSameBits) {
   std::map<std::string, at::Tensor> plain;
   for (const auto policy : {ActivationCheckpointing::none, ActivationCheckpointing::selective,
                             ActivationCheckpointing::full}) {
-    VideoTransformer model = awake(kAll, at::kFloat);
+    VideoTransformer model = awake(kAllLayers, at::kFloat);
     model.set_activation_checkpointing(policy);
-    run(model, at::kFloat).square().sum().backward();
+    output_of(model, at::kFloat).square().sum().backward();
     for (const auto& [name, parameter] : model.trainable()) {
       ASSERT_TRUE(parameter.grad().defined()) << name;
       if (policy == ActivationCheckpointing::none) plain[name] = parameter.grad();
@@ -100,11 +101,11 @@ TEST(Lora, ActivationCheckpointingGivesTheSameBits) {
 }
 
 TEST(Lora, LoadsAdaptersAlone) {
-  VideoTransformer model = awake(kAll);
+  VideoTransformer model = awake(kAllLayers);
   VideoTransformer other = awake({});
-  other.add_adapters(kAll, 1);
+  other.add_adapters(kAllLayers, 1);
   other.load_trainable(by_name(model.trainable()));
-  EXPECT_TRUE(run(other).equal(run(model)));
+  EXPECT_TRUE(output_of(other).equal(output_of(model)));
   auto values = by_name(model.trainable());
   values.erase("blocks.1.attn2.to_v.lora_B.weight");
   EXPECT_THROW(other.load_trainable(values), DataError);

@@ -173,10 +173,10 @@ TEST(Memory, ActivationsOfTheBlocksThatTrain) {
   EXPECT_EQ(activation_bytes(g, {5, 16, 16}, 1, 1, 2), 0.2 * all + 2 * 12 + 2 * 2 * 8 * 4);
 }
 
-constexpr int kBatch = 1, kWords = 16;
+constexpr int kMeasuredBatch = 1, kWords = 16;
 constexpr Shape kMeasured{9, 96, 128};  // 3 x 12 x 16 tokens
 
-struct Case {
+struct MemoryCase {
   const char* name;
   const char* optimizer = "adamw";
   int rank = 0;
@@ -203,8 +203,9 @@ int64_t measured_bytes(const Config& config) {
         parse_activation_checkpointing(config.model.activation_checkpointing));
     Optimizer optimizer(select_trainable(model.trainable(), config.model.trainable),
                         parse_optimizer_kind(config.optim.kind), true);
-    const at::Tensor latents = random_tensor({kBatch, 8, 3, 24, 32}, 1),
-                     words = random_tensor({kBatch, kWords, 64}, 2), time = at::tensor({730.0F});
+    const at::Tensor latents = random_tensor({kMeasuredBatch, 8, 3, 24, 32}, 1),
+                     words = random_tensor({kMeasuredBatch, kWords, 64}, 2),
+                     time = at::tensor({730.0F});
     for (int step = 0; step < 2; ++step) {
       CountingAllocator::peak = CountingAllocator::held.load();
       optimizer.zero_gradients();
@@ -218,16 +219,16 @@ int64_t measured_bytes(const Config& config) {
 
 TEST(Memory, EstimateIsWithinAQuarterOfWhatIsHeld) {
   at::set_num_threads(1);
-  const Case cases[] = {{"full training"},
-                        {"full training", "adamw8bit"},
-                        {"full training", "muon"},
-                        {"adapters", "adamw", 8},
-                        {"adapters", "adamw8bit", 8},
-                        {"adapters", "muon", 8},
-                        {"adapters beside int8", "adamw", 8, ".*", "int8"},
-                        {"adapters beside bf16", "adamw", 8, ".*", "bf16"},
-                        {"the last two blocks", "adamw", 0, "blocks\\.[23]\\..*"}};
-  for (const Case& c : cases) {
+  const MemoryCase cases[] = {{"full training"},
+                              {"full training", "adamw8bit"},
+                              {"full training", "muon"},
+                              {"adapters", "adamw", 8},
+                              {"adapters", "adamw8bit", 8},
+                              {"adapters", "muon", 8},
+                              {"adapters beside int8", "adamw", 8, ".*", "int8"},
+                              {"adapters beside bf16", "adamw", 8, ".*", "bf16"},
+                              {"the last two blocks", "adamw", 0, "blocks\\.[23]\\..*"}};
+  for (const MemoryCase& c : cases) {
     for (const char* policy : {"none", "full"}) {
       Config config;
       config.text.length = kWords;
@@ -240,7 +241,7 @@ TEST(Memory, EstimateIsWithinAQuarterOfWhatIsHeld) {
                                       .has_8bit_moments = config.optim.kind == "adamw8bit",
                                       .is_muon = config.optim.kind == "muon"};
       const Geometry g = geometry(config, {8, 4, 4}, measured_wan());
-      const ProcessMemory estimate = pass_memory(g, optimizer, {}, kMeasured, kBatch, 1, 4);
+      const ProcessMemory estimate = pass_memory(g, optimizer, {}, kMeasured, kMeasuredBatch, 1, 4);
       const double share = estimate.total() / static_cast<double>(measured_bytes(config));
       EXPECT_LE(share, 1.25) << c.name << ", " << c.optimizer << ", " << policy;
       EXPECT_GE(share, 0.75) << c.name << ", " << c.optimizer << ", " << policy;

@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "file_contents.h"
 
 namespace pendulum {
 namespace {
@@ -21,11 +22,6 @@ std::string fresh_path(const std::string& name) {
   return path;
 }
 
-std::string contents(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
 void write(const std::string& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
 }
@@ -35,11 +31,11 @@ nlohmann::json record(int64_t step) { return {{"step", step}, {"loss", 0.5}}; }
 TEST(MetricsFile, LinesAreThereBeforeTheFileIsClosed) {
   const std::string path = fresh_path("lines");
   MetricsFile file(path, 0);
-  EXPECT_EQ(contents(path), "");
+  EXPECT_EQ(file_contents(path), "");
   file.append(record(1));
   file.append({{"step", 1}, {"validation", {{"clips", 0.25}}}});
   file.append(record(3));
-  EXPECT_EQ(contents(path),
+  EXPECT_EQ(file_contents(path),
             "{\"loss\":0.5,\"step\":1}\n{\"step\":1,\"validation\":{\"clips\":0.25}}\n{\"loss\":0."
             "5,\"step\":3}\n");
   EXPECT_EQ(file.last_step(), 3);
@@ -48,7 +44,7 @@ TEST(MetricsFile, LinesAreThereBeforeTheFileIsClosed) {
 TEST(MetricsFile, NotANumberIsWrittenAsNull) {
   const std::string path = fresh_path("nan");
   MetricsFile(path, 0).append({{"step", 1}, {"loss", std::numeric_limits<double>::quiet_NaN()}});
-  EXPECT_EQ(contents(path), "{\"loss\":null,\"step\":1}\n");
+  EXPECT_EQ(file_contents(path), "{\"loss\":null,\"step\":1}\n");
 }
 
 TEST(MetricsFile, ResumeDropsLaterStepsAndATornLine) {
@@ -58,10 +54,10 @@ TEST(MetricsFile, ResumeDropsLaterStepsAndATornLine) {
        {"", "{\"step\":3}\n{\"step\":4}\n", "{\"st", "{\"step\":2}", "{\"step\":3}\n{\"step\":"}) {
     write(path, upto_two + rest);
     MetricsFile file(path, 2);
-    EXPECT_EQ(contents(path), upto_two) << "after '" << rest << "'";
+    EXPECT_EQ(file_contents(path), upto_two) << "after '" << rest << "'";
     EXPECT_EQ(file.last_step(), 2);
     file.append({{"step", 3}});
-    EXPECT_EQ(contents(path), upto_two + "{\"step\":3}\n");
+    EXPECT_EQ(file_contents(path), upto_two + "{\"step\":3}\n");
   }
 }
 
@@ -69,7 +65,7 @@ TEST(MetricsFile, FreshRunDropsEverything) {
   const std::string path = fresh_path("fresh");
   write(path, "{\"step\":1}\n{\"step\":2}\n");
   const MetricsFile file(path, 0);
-  EXPECT_EQ(contents(path), "");
+  EXPECT_EQ(file_contents(path), "");
   EXPECT_EQ(file.last_step(), 0);
 }
 
@@ -93,7 +89,7 @@ TEST(MetricsFile, BrokenLineIsNamed) {
       EXPECT_NE(message.find(path), std::string::npos);
       EXPECT_NE(message.find("line 2"), std::string::npos) << message;
     }
-    EXPECT_EQ(contents(path), "{\"step\":1}\n" + line + "\n{\"step\":2}\n")
+    EXPECT_EQ(file_contents(path), "{\"step\":1}\n" + line + "\n{\"step\":2}\n")
         << "nothing may be lost by an error";
   }
 }

@@ -111,7 +111,7 @@ NamedTensors block_and_rest() {
   return out;
 }
 
-void train(Optimizer& optimizer, const NamedTensors& parameters, int from, int to) {
+void train_muon(Optimizer& optimizer, const NamedTensors& parameters, int from, int to) {
   for (int step = from; step < to; ++step) {
     for (const auto& [name, p] : parameters)
       at::Tensor(p).mutable_grad() = at::cos(p.detach() * (step + 1));
@@ -119,18 +119,18 @@ void train(Optimizer& optimizer, const NamedTensors& parameters, int from, int t
   }
 }
 
-TEST(Optimizer, MuonMovesTheBlocksMatricesAndAdamwTheRest) {
+TEST(Muon, MuonMovesTheBlocksMatricesAndAdamwTheRest) {
   const NamedTensors muon = block_and_rest(), adamw = block_and_rest();
   Optimizer first(muon, OptimizerKind::muon, true), second(adamw, OptimizerKind::adamw, true);
-  train(first, muon, 0, 3);
-  train(second, adamw, 0, 3);
+  train_muon(first, muon, 0, 3);
+  train_muon(second, adamw, 0, 3);
   EXPECT_FALSE(at::equal(muon[0].second, adamw[0].second));
   EXPECT_FALSE(at::equal(first.average()[0].second, muon[0].second));
   for (size_t i = 1; i < muon.size(); ++i) EXPECT_TRUE(at::equal(muon[i].second, adamw[i].second));
   EXPECT_EQ(first.state().size(), 4u + 3u + 1u);  // no second moment of the matrix
 }
 
-TEST(Optimizer, MuonGetsItsSettings) {
+TEST(Muon, MuonGetsItsSettings) {
   OptimConfig config;
   config.muon_momentum = 0.7;
   config.muon_rms = 0.4;
@@ -155,15 +155,15 @@ TEST(Optimizer, MuonGetsItsSettings) {
   EXPECT_TRUE(at::equal(optimizer.average()[0].second, alone.average));
 }
 
-TEST(Optimizer, MuonContinuesBitForBitFromItsState) {
+TEST(Muon, MuonContinuesBitForBitFromItsState) {
   const NamedTensors whole = block_and_rest(), half = block_and_rest(), copy = block_and_rest();
   Optimizer first(whole, OptimizerKind::muon, false), before(half, OptimizerKind::muon, false);
-  train(first, whole, 0, 6);
-  train(before, half, 0, 3);
+  train_muon(first, whole, 0, 6);
+  train_muon(before, half, 0, 3);
   copy_by_name(copy, half);
   Optimizer after(copy, OptimizerKind::muon, false);
   after.load_state(before.state());
-  train(after, copy, 3, 6);
+  train_muon(after, copy, 3, 6);
   for (size_t i = 0; i < whole.size(); ++i) EXPECT_TRUE(at::equal(whole[i].second, copy[i].second));
 }
 

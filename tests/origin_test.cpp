@@ -6,12 +6,11 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "judged_day.h"
 #include "rights/frozen.h"
 
 namespace pendulum {
 namespace {
-
-const Date kToday = *parse_date("2026-11-24");
 
 Config config(bool licensed_only, std::vector<std::string> allow) {
   Config out;

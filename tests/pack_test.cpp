@@ -10,7 +10,6 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <thread>
 
 #include <nlohmann/json.hpp>
@@ -23,6 +22,7 @@
 #include "data/scene.h"
 #include "data/synth.h"
 #include "error_message.h"
+#include "file_contents.h"
 
 namespace pendulum {
 namespace {
@@ -38,11 +38,6 @@ fs::path fresh(const std::string& name) {
 
 void put(const fs::path& path, const std::string& words) {
   std::ofstream(path, std::ios::binary) << words;
-}
-
-std::string contents(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 void put_still(const fs::path& path, int number) {
@@ -82,7 +77,7 @@ TEST(Pack, TakesAFolderAndListsWhatItRefuses) {
   put(in / "text.txt", "x");
   put(in / "empty.png", "");
   put(in / "empty.txt", "x");
-  put(in / "broken.mp4", contents(in / "c.mp4").substr(0, 2000));
+  put(in / "broken.mp4", file_contents(in / "c.mp4").substr(0, 2000));
   put(in / "broken.txt", "x");
   put(in / "notes.md", "not media");
   put(in / ".hidden.png", "not looked at");
@@ -101,7 +96,7 @@ TEST(Pack, TakesAFolderAndListsWhatItRefuses) {
   EXPECT_EQ(no.at("z_same.png"), "has the same bytes as a.png");
   for (const char* id : {"text.mp4", "empty.png", "broken.mp4", "dangling.png"})
     EXPECT_FALSE(no.at(id).empty()) << id;
-  const std::string list = contents(folder / "out" / "refused.jsonl");
+  const std::string list = file_contents(folder / "out" / "refused.jsonl");
   EXPECT_EQ(std::count(list.begin(), list.end(), '\n'), 8);
 
   const PackedData data = PackedData::open((folder / "out").string());
@@ -275,7 +270,7 @@ TEST(Pack, GivesTheSameBytesAgainWithAnyThreadCount) {
     const PackReport report =
         pack({.input = (folder / "in" / "clips.jsonl").string(), .out = out, .threads = threads});
     EXPECT_EQ(report.packed, 10);
-    packs.push_back(contents(fs::path(out) / "pack.json"));
+    packs.push_back(file_contents(fs::path(out) / "pack.json"));
   }
   EXPECT_EQ(packs[0], packs[1]);
   EXPECT_EQ(packs[0], packs[2]);
@@ -411,11 +406,11 @@ TEST(Pack, PacksOfTheFirstFormatAreRead) {
   put_still(folder / "in/a.png", 1);
   put(folder / "in/a.txt", "words");
   pack(own(folder));
-  auto line = nlohmann::json::parse(contents(folder / "out/index.jsonl"));
+  auto line = nlohmann::json::parse(file_contents(folder / "out/index.jsonl"));
   line.erase("phashes");
   const std::string index = line.dump() + "\n";
   put(folder / "out/index.jsonl", index);
-  auto head = nlohmann::json::parse(contents(folder / "out/pack.json"));
+  auto head = nlohmann::json::parse(file_contents(folder / "out/pack.json"));
   head["version"] = 1;
   head["index_sha256"] = sha256(index);
   put(folder / "out/pack.json", head.dump());

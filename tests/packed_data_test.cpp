@@ -24,7 +24,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // A folder of its own for each test, empty.
-fs::path fresh(const std::string& name) {
+fs::path fresh_folder(const std::string& name) {
   const fs::path folder = fs::path(testing::TempDir()) / ("packed_data_test_" + name);
   fs::remove_all(folder);
   fs::create_directories(folder);
@@ -41,7 +41,7 @@ void flip(const fs::path& path, int64_t at) {
 
 // Packs `count` small PNGs and returns the pack's folder.
 fs::path small_pack(const std::string& name, int count) {
-  const fs::path folder = fresh(name);
+  const fs::path folder = fresh_folder(name);
   fs::create_directories(folder / "in");
   for (int i = 0; i < count; ++i) {
     const std::string stem = (folder / "in" / text("p", 100 + i)).string();
@@ -56,7 +56,7 @@ fs::path small_pack(const std::string& name, int count) {
 }
 
 TEST(Hdf5File, RoundTripsEveryKind) {
-  const std::string path = (fresh("round") / "a.h5").string();
+  const std::string path = (fresh_folder("round") / "a.h5").string();
   std::vector<uint8_t> bytes(200003);  // three chunks and a prime rest
   std::vector<float> floats(40001);
   std::vector<int64_t> integers = {0, -1, int64_t{1} << 62};
@@ -97,7 +97,7 @@ TEST(Hdf5File, RoundTripsEveryKind) {
 }
 
 TEST(Hdf5File, NamesWhatIsWrong) {
-  const fs::path folder = fresh("wrong");
+  const fs::path folder = fresh_folder("wrong");
   const std::string path = (folder / "a.h5").string();
   EXPECT_THROW(Hdf5File::open(path), DataError);
   EXPECT_THROW(Hdf5File::create("/nowhere/a.h5"), DataError);
@@ -120,7 +120,7 @@ TEST(Hdf5File, NamesWhatIsWrong) {
 }
 
 TEST(Hdf5File, ChecksumsSeeAFlippedByte) {
-  const std::string path = (fresh("flip") / "a.h5").string();
+  const std::string path = (fresh_folder("flip") / "a.h5").string();
   Hdf5File file = Hdf5File::create(path);
   file.write("x", std::vector<uint8_t>(50000, 0x5a));
   file.close();

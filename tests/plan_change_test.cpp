@@ -135,7 +135,7 @@ TEST(PlanChange, ANewSourceJoins) {
 }
 
 // Invariant 7 across additions: each entry once per epoch, additions from the next epoch on.
-TEST(Invariant7, EveryEntryOncePerEpochAcrossAdditionsAndWithdrawals) {
+TEST(PlanChangeInvariant7, EveryEntryOncePerEpochAcrossAdditionsAndWithdrawals) {
   const Plan plan = small_plan();
   for (const int64_t finished : {0, 20, 21, 33, 50}) {
     auto catalogues = grown_catalogues();

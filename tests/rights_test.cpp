@@ -6,11 +6,10 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "judged_day.h"
 
 namespace pendulum {
 namespace {
-
-const Date kToday = *parse_date("2026-11-24");
 
 Policy policy(std::vector<std::string> allow, const std::string& expression = "") {
   RightsConfig config;

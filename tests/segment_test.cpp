@@ -269,7 +269,7 @@ TEST(Invariant5, ASlotOpensAtMostTwoBucketsPerDwell) {
   }
 }
 
-TEST(Invariant7, EveryEntryOncePerEpochAcrossSegmentsOrderAndGrowth) {
+TEST(SegmentInvariant7, EveryEntryOncePerEpochAcrossSegmentsOrderAndGrowth) {
   Example example;
   std::map<std::pair<int, int64_t>, std::vector<int64_t>> seen;
   const auto walk = [&](const Segment& segment, const std::vector<int>& members) {

@@ -19,6 +19,7 @@
 #include "core/random.h"
 #include "ops/random_tensor.h"
 #include "optim/optimizer.h"
+#include "tensor_map.h"
 
 namespace pendulum {
 namespace {
@@ -55,7 +56,7 @@ void set_gradients(const NamedTensors& all, int rank, int step) {
 }
 
 struct Trained {
-  std::map<std::string, at::Tensor> parameters, state, average;
+  TensorMap parameters, state, average;
   std::vector<double> gradient_norms;
   double parameter_norm = 0;
 };
@@ -90,16 +91,10 @@ struct Training {
   Optimizer optimizer;
 };
 
-std::map<std::string, at::Tensor> copied(const NamedTensors& tensors) {
-  std::map<std::string, at::Tensor> out;
-  for (const auto& [name, tensor] : tensors) out[name] = tensor.detach().clone();
-  return out;
-}
-
 // Three steps on `world` ranks that deal in groups of `ranks`; what each rank then holds, and the
 // collected state on the first.
-std::vector<Trained> train(int world_size, int ranks, OptimizerKind kind,
-                           Extra extra = Extra::none) {
+std::vector<Trained> train_dealt(int world_size, int ranks, OptimizerKind kind,
+                                 Extra extra = Extra::none) {
   std::vector<Trained> out(world_size);
   run_loopback(world_size, [&](Communicator& world) {
     Training training(world, ranks, kind, extra);
@@ -112,16 +107,6 @@ std::vector<Trained> train(int world_size, int ranks, OptimizerKind kind,
   return out;
 }
 
-void expect_same(const std::map<std::string, at::Tensor>& found,
-                 const std::map<std::string, at::Tensor>& want, const char* what) {
-  ASSERT_EQ(found.size(), want.size()) << what;
-  for (const auto& [name, tensor] : want) {
-    const auto it = found.find(name);
-    ASSERT_NE(it, found.end()) << what << ": " << name;
-    EXPECT_TRUE(at::equal(it->second, tensor)) << what << ": " << name;
-  }
-}
-
 class Sharded : public testing::Test {
  protected:
   void SetUp() override { at::set_num_threads(1); }
@@ -131,8 +116,8 @@ TEST_F(Sharded, EqualsUpdatesOnEveryRankToTheBit) {
   for (const OptimizerKind kind :
        {OptimizerKind::adamw, OptimizerKind::adamw8bit, OptimizerKind::muon}) {
     for (const int size : {2, 3, 4, 8}) {
-      const auto want = train(size, 1, kind, Extra::matrices);
-      const auto found = train(size, size, kind, Extra::matrices);
+      const auto want = train_dealt(size, 1, kind, Extra::matrices);
+      const auto found = train_dealt(size, size, kind, Extra::matrices);
       const bool has_bytes = want[0].state.at("m.wide.weight").scalar_type() == at::kByte;
       EXPECT_EQ(has_bytes, kind == OptimizerKind::adamw8bit);
       for (int rank = 0; rank < size; ++rank) {
@@ -148,8 +133,8 @@ TEST_F(Sharded, EqualsUpdatesOnEveryRankToTheBit) {
 }
 
 TEST_F(Sharded, CrossesWindows) {
-  const auto want = train(2, 1, OptimizerKind::adamw, Extra::large);
-  const auto found = train(2, 2, OptimizerKind::adamw, Extra::large);
+  const auto want = train_dealt(2, 1, OptimizerKind::adamw, Extra::large);
+  const auto found = train_dealt(2, 2, OptimizerKind::adamw, Extra::large);
   for (int rank = 0; rank < 2; ++rank)
     expect_same(found[rank].parameters, want[0].parameters, "parameters");
   expect_same(found[0].state, want[0].state, "state");
@@ -158,7 +143,8 @@ TEST_F(Sharded, CrossesWindows) {
 // Two groups of two add in another order: within the rounding of four terms, not to the bit; all
 // ranks still hold the same.
 TEST_F(Sharded, DealsInsideGroups) {
-  const auto want = train(4, 1, OptimizerKind::adamw), found = train(4, 2, OptimizerKind::adamw);
+  const auto want = train_dealt(4, 1, OptimizerKind::adamw),
+             found = train_dealt(4, 2, OptimizerKind::adamw);
   for (int rank = 0; rank < 4; ++rank) {
     expect_same(found[rank].parameters, found[0].parameters, "ranks");
     EXPECT_EQ(found[rank].gradient_norms, found[0].gradient_norms);

@@ -21,6 +21,7 @@
 #include "ops/random_tensor.h"
 #include "optim/optimizer.h"
 #include "shard/sharded_parameters.h"
+#include "tensor_map.h"
 
 namespace pendulum {
 namespace {
@@ -64,16 +65,10 @@ Work work_of(int rank, int passes, int step) {
   return work;
 }
 
-using Tensors = std::map<std::string, at::Tensor>;
-Tensors copied(const NamedTensors& tensors) {
-  Tensors out;
-  for (const auto& [name, tensor] : tensors) out[name] = tensor.detach().clone();
-  return out;
-}
-
-struct Training {
-  Training(Communicator& world, Sharding sharding, Policy policy,
-           const std::string& trainable = kEverything, OptimizerKind kind = OptimizerKind::adamw)
+struct ModelTraining {
+  ModelTraining(Communicator& world, Sharding sharding, Policy policy,
+                const std::string& trainable = kEverything,
+                OptimizerKind kind = OptimizerKind::adamw)
       : model(random_model(policy)) {
     if (trainable == kAdapters) {
       model.add_adapters({.rank = 2, .alpha = 4, .targets = {"to_q", "net.2"}}, 3);
@@ -110,28 +105,28 @@ struct Training {
   std::optional<Optimizer> optimizer;
 };
 
-struct Trained {
-  Tensors parameters, state, average;  // collected
-  std::vector<double> norms;           // of gradients and parameters, by rank
+struct TrainedModel {
+  TensorMap parameters, state, average;  // collected
+  std::vector<double> norms;             // of gradients and parameters, by rank
 };
 
-Trained train(int size, Sharding sharding, Policy policy, int passes,
-              const std::string& trainable = kEverything,
-              OptimizerKind kind = OptimizerKind::adamw) {
-  Trained out;
+TrainedModel train_model(int size, Sharding sharding, Policy policy, int passes,
+                         const std::string& trainable = kEverything,
+                         OptimizerKind kind = OptimizerKind::adamw) {
+  TrainedModel out;
   out.norms.resize(2 * size);
   run_loopback(size, [&](Communicator& world) {
-    Training training(world, sharding, policy, trainable, kind);
+    ModelTraining training(world, sharding, policy, trainable, kind);
     for (int step = 0; step < 3; ++step) training.step(work_of(world.rank(), passes, step));
     out.norms[2 * world.rank()] = training.weights->gradient_norm();
     out.norms[2 * world.rank() + 1] = training.weights->parameter_norm();
     const auto collect = [&](const NamedTensors& mine) {
       return copied(training.weights->collect(mine));
     };
-    Trained mine{collect(training.weights->held()),
-                 collect(training.optimizer->state()),
-                 collect(training.optimizer->average()),
-                 {}};
+    TrainedModel mine{collect(training.weights->held()),
+                      collect(training.optimizer->state()),
+                      collect(training.optimizer->average()),
+                      {}};
     if (world.rank() != 0) return;
     out.parameters = std::move(mine.parameters);
     out.state = std::move(mine.state);
@@ -140,15 +135,7 @@ Trained train(int size, Sharding sharding, Policy policy, int passes,
   return out;
 }
 
-void expect_same(const Tensors& found, const Tensors& want, const std::string& what) {
-  ASSERT_EQ(found.size(), want.size()) << what;
-  for (const auto& [name, tensor] : want) {
-    ASSERT_TRUE(found.contains(name)) << what << ": " << name;
-    EXPECT_TRUE(at::equal(found.at(name), tensor)) << what << ": " << name;
-  }
-}
-
-void expect_same(const Trained& found, const Trained& want, const std::string& what) {
+void expect_same_run(const TrainedModel& found, const TrainedModel& want, const std::string& what) {
   expect_same(found.parameters, want.parameters, what);
   expect_same(found.state, want.state, what);
   expect_same(found.average, want.average, what);
@@ -160,17 +147,17 @@ std::string words(int size, int level, Policy policy) {
 }
 
 // The gradients of one batch, on a network that knows nothing of ranks.
-Tensors plain_gradients(const std::optional<uint64_t>& key) {
+TensorMap plain_gradients(const std::optional<uint64_t>& key) {
   const VideoTransformer model = random_model(Policy::none);
   if (key) loss(model, *key).backward();
-  Tensors out;
+  TensorMap out;
   for (const auto& [name, p] : model.parameters())
     out[name] = p.grad().defined() ? p.grad().clone() : at::zeros_like(p.detach());
   return out;
 }
 
-Tensors sum(const std::vector<Tensors>& terms) {
-  Tensors out = copied({terms[0].begin(), terms[0].end()});
+TensorMap sum(const std::vector<TensorMap>& terms) {
+  TensorMap out = copied({terms[0].begin(), terms[0].end()});
   for (size_t i = 1; i < terms.size(); ++i) {
     for (auto& [name, tensor] : out) tensor.add_(terms[i].at(name));
   }
@@ -178,21 +165,21 @@ Tensors sum(const std::vector<Tensors>& terms) {
 }
 
 // In the order of docs/numerics.md.
-Tensors promised_gradients(int size, const Sharding& sharding, int passes, int step) {
+TensorMap promised_gradients(int size, const Sharding& sharding, int passes, int step) {
   const int ranks = sharding.ranks;
-  std::vector<Tensors> of_groups;
+  std::vector<TensorMap> of_groups;
   for (int first = 0; first < size; first += ranks) {
-    std::vector<std::vector<Tensors>> terms(ranks);  // by rank and pass
+    std::vector<std::vector<TensorMap>> terms(ranks);  // by rank and pass
     for (int r = 0; r < ranks; ++r) {
       for (const auto& key : work_of(first + r, passes, step))
         terms[r].push_back(plain_gradients(key));
     }
-    std::vector<Tensors> outer;
+    std::vector<TensorMap> outer;
     if (sharding.level < 2) {
       for (const auto& of_rank : terms) outer.push_back(sum(of_rank));
     } else {
       for (int pass = 0; pass < passes; ++pass) {
-        std::vector<Tensors> of_pass;
+        std::vector<TensorMap> of_pass;
         for (int r = 0; r < ranks; ++r) of_pass.push_back(terms[r][pass]);
         outer.push_back(sum(of_pass));
       }
@@ -211,11 +198,11 @@ TEST_F(ShardedTraining, GradientsAreSumsInThePromisedOrder) {
   for (const auto& [size, ranks] : {std::pair(2, 2), {3, 3}, {4, 2}, {4, 4}}) {
     for (const int level : {0, 1, 2, 3}) {
       const Sharding sharding{level, level == 0 ? 1 : ranks};
-      const Tensors want = promised_gradients(size, sharding, 3, 1);
+      const TensorMap want = promised_gradients(size, sharding, 3, 1);
       std::set<std::string> owned;
       std::mutex mutex;
       run_loopback(size, [&](Communicator& world) {
-        Training training(world, sharding, Policy::none);
+        ModelTraining training(world, sharding, Policy::none);
         training.gradients(work_of(world.rank(), 3, 1));
         const std::scoped_lock lock(mutex);
         for (const auto& [name, p] : training.weights->owned()) {
@@ -231,31 +218,33 @@ TEST_F(ShardedTraining, GradientsAreSumsInThePromisedOrder) {
 
 TEST_F(ShardedTraining, EqualsUnshardedTrainingToTheBit) {
   for (const int size : {2, 3, 4, 8}) {
-    const Trained want = train(size, {0, 1}, Policy::none, 1);
+    const TrainedModel want = train_model(size, {0, 1}, Policy::none, 1);
     for (const int level : {1, 2, 3})
-      expect_same(train(size, {level, size}, Policy::none, 1), want,
-                  words(size, level, Policy::none));
+      expect_same_run(train_model(size, {level, size}, Policy::none, 1), want,
+                      words(size, level, Policy::none));
     for (const Policy policy : {Policy::selective, Policy::full})
-      expect_same(train(size, {3, size}, policy, 1), want, words(size, 3, policy));
+      expect_same_run(train_model(size, {3, size}, policy, 1), want, words(size, 3, policy));
   }
 }
 
 TEST_F(ShardedTraining, LevelsAgreeOverSeveralUnevenPasses) {
   for (const int size : {2, 4}) {
-    const Trained plain = train(size, {0, 1}, Policy::none, 3);
-    expect_same(train(size, {1, size}, Policy::full, 3), plain, words(size, 1, Policy::full));
-    const Trained passes = train(size, {2, size}, Policy::none, 3);
+    const TrainedModel plain = train_model(size, {0, 1}, Policy::none, 3);
+    expect_same_run(train_model(size, {1, size}, Policy::full, 3), plain,
+                    words(size, 1, Policy::full));
+    const TrainedModel passes = train_model(size, {2, size}, Policy::none, 3);
     for (const Policy policy : {Policy::none, Policy::selective, Policy::full})
-      expect_same(train(size, {3, size}, policy, 3), passes, words(size, 3, policy));
+      expect_same_run(train_model(size, {3, size}, policy, 3), passes, words(size, 3, policy));
     // Another order of at most 3 x 4 terms.
     EXPECT_NEAR(passes.norms[1] / plain.norms[1], 1, 1e-5);
   }
 }
 
 TEST_F(ShardedTraining, DealsInsideGroups) {
-  const Trained want = train(4, {1, 2}, Policy::none, 1);
+  const TrainedModel want = train_model(4, {1, 2}, Policy::none, 1);
   for (const int level : {2, 3})
-    expect_same(train(4, {level, 2}, Policy::full, 1), want, words(4, level, Policy::full));
+    expect_same_run(train_model(4, {level, 2}, Policy::full, 1), want,
+                    words(4, level, Policy::full));
   for (int rank = 1; rank < 4; ++rank) {
     EXPECT_EQ(want.norms[2 * rank], want.norms[0]);
     EXPECT_EQ(want.norms[2 * rank + 1], want.norms[1]);
@@ -264,10 +253,10 @@ TEST_F(ShardedTraining, DealsInsideGroups) {
 
 TEST_F(ShardedTraining, TakesMuon) {
   const auto kind = OptimizerKind::muon;
-  const Trained want = train(4, {0, 1}, Policy::none, 1, kEverything, kind);
+  const TrainedModel want = train_model(4, {0, 1}, Policy::none, 1, kEverything, kind);
   for (const int level : {1, 2, 3})
-    expect_same(train(4, {level, 4}, Policy::none, 1, kEverything, kind), want,
-                words(4, level, Policy::none));
+    expect_same_run(train_model(4, {level, 4}, Policy::none, 1, kEverything, kind), want,
+                    words(4, level, Policy::none));
 }
 
 // What is frozen is dealt as well but has neither gradient nor state: adapters over a base, one
@@ -275,28 +264,28 @@ TEST_F(ShardedTraining, TakesMuon) {
 TEST_F(ShardedTraining, TakesFrozenParameters) {
   for (const char* trainable :
        {kAdapters, ".*to_q.*", "blocks\\.1\\..*", "blocks\\.2\\.ffn.*", "proj_out.*", "patch.*"}) {
-    const Trained want = train(3, {0, 1}, Policy::none, 2, trainable);
-    const Trained level2 = train(3, {2, 3}, Policy::none, 2, trainable);
-    expect_same(train(3, {1, 3}, Policy::full, 2, trainable), want, trainable);
+    const TrainedModel want = train_model(3, {0, 1}, Policy::none, 2, trainable);
+    const TrainedModel level2 = train_model(3, {2, 3}, Policy::none, 2, trainable);
+    expect_same_run(train_model(3, {1, 3}, Policy::full, 2, trainable), want, trainable);
     for (const Policy policy : {Policy::none, Policy::full})
-      expect_same(train(3, {3, 3}, policy, 2, trainable), level2, trainable);
+      expect_same_run(train_model(3, {3, 3}, policy, 2, trainable), level2, trainable);
   }
 }
 
 // Pairs share a batch's tokens; the second pair has none in the first pass.
 TEST_F(ShardedTraining, SharesSequences) {
-  std::array<Tensors, 4> by_level;
+  std::array<TensorMap, 4> by_level;
   for (const int level : {0, 1, 2, 3}) {
     run_loopback(4, [&](Communicator& world) {
       const auto members = world.split(world.rank() / 2, world.rank());
       SequenceGroup group(*members, 2);
-      Training training(world, {level, level == 0 ? 1 : 4}, Policy::selective);
+      ModelTraining training(world, {level, level == 0 ? 1 : 4}, Policy::selective);
       const uint64_t key = world.rank() / 2;
       const Work first =
           world.rank() < 2 ? Work{draw(key, 0), draw(key, 1)} : Work{std::nullopt, draw(key, 1)};
       training.step(first, &group);
       training.step({draw(key, 2)}, &group);
-      const Tensors all = copied(training.weights->collect(training.weights->held()));
+      const TensorMap all = copied(training.weights->collect(training.weights->held()));
       if (world.rank() == 0) by_level[level] = all;
     });
   }
@@ -311,7 +300,7 @@ TEST_F(ShardedTraining, ForwardsAloneMayDifferInNumber) {
     std::vector<at::Tensor>& outs = found[level / 3];
     outs.resize(12);
     run_loopback(3, [&](Communicator& world) {
-      Training training(world, {level, level == 0 ? 1 : 3}, Policy::none);
+      ModelTraining training(world, {level, level == 0 ? 1 : 3}, Policy::none);
       const auto forwards = [&](int first) {
         const at::NoGradGuard no_grad;
         for (int i = 0; i < world.rank() * 2; ++i)
@@ -339,7 +328,7 @@ int64_t bytes_held(int level, Until until) {
   const Counting counting;
   int64_t held = 0;
   run_loopback(4, [&](Communicator& world) {
-    Training training(world, {level, level == 0 ? 1 : 4}, Policy::full);
+    ModelTraining training(world, {level, level == 0 ? 1 : 4}, Policy::full);
     at::Tensor out;
     if (until == Until::forward) {
       training.weights->begin_pass(true);

@@ -22,16 +22,17 @@ namespace pendulum {
 namespace {
 
 namespace fs = std::filesystem;
-using Policy = ActivationCheckpointing;
 
-constexpr WeightStorage kAll[] = {WeightStorage::fp32, WeightStorage::bf16, WeightStorage::fp8,
-                                  WeightStorage::int8};
-constexpr Policy kPolicies[] = {Policy::none, Policy::selective, Policy::full};
-constexpr int kLayers = 4;
+constexpr WeightStorage kAllStorages[] = {WeightStorage::fp32, WeightStorage::bf16,
+                                          WeightStorage::fp8, WeightStorage::int8};
+constexpr ActivationCheckpointing kCheckpointing[] = {ActivationCheckpointing::none,
+                                                      ActivationCheckpointing::selective,
+                                                      ActivationCheckpointing::full};
+constexpr int kStoredLayers = 4;
 
 // Rows of 34 and 72 numbers: a block of scales that is not full, and a second one.
 WanConfig small_config() {
-  return {.layers = kLayers,
+  return {.layers = kStoredLayers,
           .heads = 1,
           .head_dim = 34,
           .ffn_dim = 72,
@@ -100,7 +101,7 @@ VideoTransformer plain_like(const VideoTransformer& stored, at::ScalarType maste
   return model;
 }
 
-at::Tensor run(const VideoTransformer& model, at::ScalarType type = at::kFloat) {
+at::Tensor run_stored(const VideoTransformer& model, at::ScalarType type = at::kFloat) {
   return model.forward(
       random_tensor({2, 3, 2, 4, 6}, 1, type), random_tensor({2}, 2, type).sigmoid() * 1000,
       random_tensor({2, 5, 10}, 3, type), nullptr, random_tensor({2, 4, 6}, 4, type));
@@ -111,7 +112,7 @@ std::vector<at::Tensor> results_of(const VideoTransformer& model,
                                    at::ScalarType type = at::kFloat) {
   for (const auto& [name, parameter] : model.trainable())
     at::Tensor(parameter).mutable_grad().reset();
-  const at::Tensor out = run(model, type);
+  const at::Tensor out = run_stored(model, type);
   out.backward(random_tensor(out.sizes(), 5, type));
   std::vector<at::Tensor> results{out.detach()};
   for (const auto& [name, parameter] : model.trainable()) results.push_back(parameter.grad());
@@ -129,7 +130,7 @@ void expect_same(const std::vector<at::Tensor>& found, const std::vector<at::Ten
 }
 
 TEST(StoredBlocks, GiveTheBitsOfThePlainModel) {
-  for (const WeightStorage storage : kAll) {
+  for (const WeightStorage storage : kAllStorages) {
     VideoTransformer model = stored_model(storage);
     VideoTransformer plain = plain_like(model);
     EXPECT_EQ(plain.base().size(), random_values(small_config()).size());
@@ -138,7 +139,7 @@ TEST(StoredBlocks, GiveTheBitsOfThePlainModel) {
       model.set_compute(compute);
       plain.set_compute(compute);
       const auto want = results_of(plain);
-      for (const Policy policy : kPolicies) {
+      for (const ActivationCheckpointing policy : kCheckpointing) {
         model.set_activation_checkpointing(policy);
         expect_same(results_of(model), want, text(in_words(storage), ", ", compute));
       }
@@ -189,7 +190,7 @@ WanConfig deep_config() {
 
 // The most bytes at any time in a forward and backward pass, the weights among them.
 int64_t peak_of_pass(VideoTransformer& model) {
-  model.set_activation_checkpointing(Policy::full);
+  model.set_activation_checkpointing(ActivationCheckpointing::full);
   model.add_adapters({.rank = 1, .targets = {"to_q"}}, 1);
   CountingAllocator::peak = CountingAllocator::held.load();
   model
@@ -229,17 +230,17 @@ TEST(StoredBlocks, HoldFewBytes) {
 
 TEST(SwappedBlocks, ChangeNoBits) {
   for (const WeightStorage storage : {WeightStorage::fp32, WeightStorage::int8}) {
-    for (const Policy policy : kPolicies) {
+    for (const ActivationCheckpointing policy : kCheckpointing) {
       VideoTransformer model = stored_model(storage);
       model.set_activation_checkpointing(policy);
       const auto want = results_of(model);
-      for (const int swapped : {1, 2, 3, kLayers, 0}) {
+      for (const int swapped : {1, 2, 3, kStoredLayers, 0}) {
         model.set_swap_blocks(swapped);
         const std::string what = text(in_words(storage), ", ", swapped, " swapped");
         expect_same(results_of(model), want, what);
         {
           const at::NoGradGuard no_grad;
-          EXPECT_TRUE(same_bits(run(model), want[0])) << what;
+          EXPECT_TRUE(same_bits(run_stored(model), want[0])) << what;
         }
         expect_same(results_of(model), want, what + ", once more");
       }
@@ -259,7 +260,7 @@ Seen moments_of(VideoTransformer& model, bool trains) {
     results_of(model);
   } else {
     const at::NoGradGuard no_grad;
-    run(model);
+    run_stored(model);
   }
   model.set_observer({});
   return seen;
@@ -270,7 +271,7 @@ TEST(SwappedBlocks, ComeOneAheadAndGoBehindTheirUse) {
   constexpr auto after_forward = PassMoment::after_forward;
   constexpr auto before_backward = PassMoment::before_backward;
   constexpr auto after_backward = PassMoment::after_backward;
-  for (const Policy policy : kPolicies) {
+  for (const ActivationCheckpointing policy : kCheckpointing) {
     VideoTransformer model = stored_model(WeightStorage::int8);
     model.set_activation_checkpointing(policy);
     model.set_swap_blocks(3);  // blocks 1, 2 and 3
@@ -301,7 +302,7 @@ TEST(SwappedBlocks, ComeOneAheadAndGoBehindTheirUse) {
 
 TEST(SwappedBlocks, AllOfThemComeFromTheBeginning) {
   VideoTransformer model = stored_model(WeightStorage::fp8);
-  model.set_swap_blocks(kLayers);
+  model.set_swap_blocks(kStoredLayers);
   const Seen seen = moments_of(model, true);
   EXPECT_EQ(std::get<2>(seen.front()), std::vector<int>{0});
   EXPECT_EQ(std::get<2>(seen.back()), std::vector<int>());
@@ -318,7 +319,7 @@ TEST(SwappedBlocks, AllOfThemComeFromTheBeginning) {
 // Blocks whose matrices can be read.
 std::vector<int> readable(const VideoTransformer& model) {
   std::vector<int> blocks;
-  for (int block = 0; block < kLayers; ++block) {
+  for (int block = 0; block < kStoredLayers; ++block) {
     if (model.stored()->find(text("blocks.", block, ".ffn.net.2.weight"))->codes.defined())
       blocks.push_back(block);
   }
@@ -329,23 +330,23 @@ std::vector<int> readable(const VideoTransformer& model) {
 TEST(SwappedBlocks, APassThatIsAbandonedDoesNotMatter) {
   VideoTransformer model = stored_model(WeightStorage::int8);
   const auto want = results_of(model);
-  for (const int swapped : {2, kLayers}) {
+  for (const int swapped : {2, kStoredLayers}) {
     model.set_swap_blocks(swapped);
-    for (const int last : {1, 2, kLayers}) {  // units
+    for (const int last : {1, 2, kStoredLayers}) {  // units
       model.set_observer([&](int unit, PassMoment moment) {
         if (unit == last && moment == PassMoment::before_forward) throw DataError("enough");
       });
-      EXPECT_THROW(run(model), DataError);
+      EXPECT_THROW(run_stored(model), DataError);
       model.set_observer([&](int unit, PassMoment moment) {
         if (moment == PassMoment::before_forward || moment == PassMoment::before_backward) {
-          const bool is_swapped = unit > kLayers - swapped;
+          const bool is_swapped = unit > kStoredLayers - swapped;
           std::vector<int> now;
-          for (int block = 0; block < kLayers - swapped; ++block) now.push_back(block);
+          for (int block = 0; block < kStoredLayers - swapped; ++block) now.push_back(block);
           if (is_swapped) now.push_back(unit - 1);
           EXPECT_EQ(readable(model), now) << "unit " << unit;
         }
       });
-      run(model);  // the backward pass never comes
+      run_stored(model);  // the backward pass never comes
       expect_same(results_of(model), want, text(swapped, " swapped, abandoned at ", last));
       EXPECT_TRUE(model.stored()->resident().empty());
     }
@@ -356,7 +357,7 @@ TEST(SwappedBlocks, APassThatIsAbandonedDoesNotMatter) {
 // Blocks before the first trained one have no backward pass.
 TEST(SwappedBlocks, NoneIsSentForThatNoGradientReaches) {
   VideoTransformer model = stored_model(WeightStorage::int8);
-  model.set_swap_blocks(kLayers);
+  model.set_swap_blocks(kStoredLayers);
   for (const auto& [name, parameter] : model.trainable()) {
     if (name.starts_with("blocks.0.") || name.starts_with("blocks.1."))
       at::Tensor(parameter).set_requires_grad(false);
@@ -367,7 +368,7 @@ TEST(SwappedBlocks, NoneIsSentForThatNoGradientReaches) {
     if (moment == PassMoment::before_backward || moment == PassMoment::after_backward)
       backward.emplace_back(unit - 1, moment, model.stored()->resident());
   });
-  run(model).sum().backward();
+  run_stored(model).sum().backward();
   EXPECT_EQ(backward, (Seen{{3, PassMoment::before_backward, {2, 3}},
                             {3, PassMoment::after_backward, {2}},
                             {2, PassMoment::before_backward, {2}},
@@ -377,7 +378,7 @@ TEST(SwappedBlocks, NoneIsSentForThatNoGradientReaches) {
 TEST(SwappedBlocks, MoreThanThereAreAreRefused) {
   VideoTransformer model = stored_model(WeightStorage::int8);
   try {
-    model.set_swap_blocks(kLayers + 1);
+    model.set_swap_blocks(kStoredLayers + 1);
     ADD_FAILURE() << "accepted";
   } catch (const ConfigError& error) {
     EXPECT_STREQ(error.what(), "model.swap_blocks is 5, but the model has 4 blocks");
@@ -405,7 +406,7 @@ TEST_F(LoadingStoredBlocks, ConvertsEachMatrixAsItComes) {
   const Values values = random_values(deep_config());
   const auto found = PretrainedTransformer::open(write(values));
   const Counting counting;
-  for (const WeightStorage storage : kAll) {
+  for (const WeightStorage storage : kAllStorages) {
     VideoTransformer model(deep_config(), storage);
     const int64_t before = CountingAllocator::held;
     CountingAllocator::peak = before;
@@ -427,7 +428,7 @@ TEST_F(LoadingStoredBlocks, TheFingerprintIsThatOfTheFile) {
   VideoTransformer plain(deep_config(), std::nullopt);
   found.load_into(plain);
   const std::string want = fingerprint(plain.parameters());
-  for (const WeightStorage storage : kAll) {
+  for (const WeightStorage storage : kAllStorages) {
     VideoTransformer model(deep_config(), storage);
     Fingerprint read;
     found.load_into(model, &read);
@@ -441,7 +442,7 @@ TEST_F(LoadingStoredBlocks, RefusesWhatIsNotFinite) {
     Values values = random_values(deep_config());
     values.at(name)[5][7] = bad;
     const auto found = PretrainedTransformer::open(write(values));
-    for (const WeightStorage storage : kAll) {
+    for (const WeightStorage storage : kAllStorages) {
       VideoTransformer model(deep_config(), storage);
       try {
         found.load_into(model);

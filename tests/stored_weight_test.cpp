@@ -15,8 +15,8 @@
 namespace pendulum {
 namespace {
 
-constexpr WeightStorage kAll[] = {WeightStorage::fp32, WeightStorage::bf16, WeightStorage::fp8,
-                                  WeightStorage::int8};
+constexpr WeightStorage kStorages[] = {WeightStorage::fp32, WeightStorage::bf16, WeightStorage::fp8,
+                                       WeightStorage::int8};
 constexpr WeightStorage kScaled[] = {WeightStorage::fp8, WeightStorage::int8};
 
 std::shared_ptr<const StoredWeight> stored(const at::Tensor& values, WeightStorage storage) {
@@ -133,7 +133,7 @@ TEST(StoredWeight, OnlyFiniteValuesAreStorable) {
 TEST(StoredWeight, RestoresSeveralAsOne) {
   const std::vector<at::Tensor> values{random_tensor({3, 70}, 1), random_tensor({5, 70}, 2),
                                        random_tensor({2, 70}, 3)};
-  for (const WeightStorage storage : kAll) {
+  for (const WeightStorage storage : kStorages) {
     StoredWeights weights;
     std::vector<at::Tensor> alone;
     for (const at::Tensor& part : values) {
@@ -154,7 +154,7 @@ TEST(StoredWeight, RestoresSeveralAsOne) {
 }
 
 TEST(StoredWeight, ProductsAreThoseOfRestoredWeights) {
-  for (const WeightStorage storage : kAll) {
+  for (const WeightStorage storage : kStorages) {
     for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kDouble}) {
       for (const int64_t count : {1, 2, 3}) {
         StoredWeights weights;

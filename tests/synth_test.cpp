@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <map>
 #include <set>
@@ -16,6 +15,7 @@
 #include "data/manifest.h"
 #include "data/media_reader.h"
 #include "data/scene.h"
+#include "file_contents.h"
 
 namespace pendulum {
 namespace {
@@ -44,11 +44,6 @@ bool names_all(const std::string& caption, const Combination& c) {
 
 Combination combination_of(const Scene& scene) {
   return {scene.colour, scene.outline, scene.direction};
-}
-
-std::string contents(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 TEST(Scenes, TrainingNeverShowsWhatIsHeldOutAndShowsAllElse) {
@@ -181,7 +176,7 @@ TEST(Synthesize, WritesWhatTheManifestsSay) {
       EXPECT_EQ(entry.licence, "CC0-1.0");
       EXPECT_EQ(entry.basis, "generated");
       EXPECT_EQ(entry.captions.size(), 1u);
-      const std::string bytes = contents(entry.media);
+      const std::string bytes = file_contents(entry.media);
       const auto info = probe_media({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
       ASSERT_TRUE(std::holds_alternative<MediaInfo>(info)) << entry.media;
       EXPECT_EQ(std::get<MediaInfo>(info).frames, kind == std::string("stills") ? 1 : 9);
@@ -207,7 +202,7 @@ TEST(Synthesize, IsAFunctionOfItsOptions) {
     std::string bytes;
     for (const char* file : {"stills.jsonl", "clips.jsonl", "stills/000000.png",
                              "stills/000005.jpg", "clips/000003.mp4"}) {
-      bytes += contents(folder / file);
+      bytes += file_contents(folder / file);
     }
     all.push_back(bytes);
   }

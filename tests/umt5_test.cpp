@@ -29,28 +29,29 @@ void age(const fs::path& path) {
   fs::last_write_time(path, fs::file_time_type::clock::now() - std::chrono::hours(1));
 }
 
-Umt5Encoder open(const fs::path& path, int length = 8) {
+Umt5Encoder open_umt5(const fs::path& path, int length = 8) {
   return Umt5Encoder({"umt5", path.string(), length}, path.string());
 }
 
 TEST(Umt5, EveryPlaceGivesTheSameStates) {
   const fs::path folder = small_folder("places");
-  const at::Tensor expected = open(folder).states("a bc");
+  const at::Tensor expected = open_umt5(folder).states("a bc");
   EXPECT_EQ(expected.sizes(), (std::vector<int64_t>{5, kWidth}));
   EXPECT_TRUE(expected.isfinite().all().item<bool>());
   EXPECT_GE(expected.abs().max().item<double>(), 0.1);
 
   fs::copy(folder / "tokenizer/spiece.model", folder / "text_encoder/spiece.model");
   fs::rename(folder / "tokenizer", folder / "elsewhere");
-  EXPECT_TRUE(at::equal(open(folder / "text_encoder").states("a bc"), expected));  // all in one
+  EXPECT_TRUE(
+      at::equal(open_umt5(folder / "text_encoder").states("a bc"), expected));  // all in one
   fs::rename(folder / "elsewhere", folder / "tokenizer");
   fs::remove(folder / "text_encoder/spiece.model");
-  EXPECT_TRUE(at::equal(open(folder / "text_encoder").states("a bc"), expected));  // beside
+  EXPECT_TRUE(at::equal(open_umt5(folder / "text_encoder").states("a bc"), expected));  // beside
 
   const auto tensors = small_tensors();
   write_tensors(folder / "wan.safetensors",
                 in_original_names(tensors));  // its tokenizer is in tokenizer/
-  EXPECT_TRUE(at::equal(open(folder / "wan.safetensors").states("a bc"), expected));
+  EXPECT_TRUE(at::equal(open_umt5(folder / "wan.safetensors").states("a bc"), expected));
 
   std::map<std::string, at::Tensor> single = tensors;
   single["encoder.embed_tokens.weight"] = single["shared.weight"];
@@ -59,11 +60,11 @@ TEST(Umt5, EveryPlaceGivesTheSameStates) {
   std::memcpy(single["spiece_model"].data_ptr(), spiece.data(), spiece.size());
   const fs::path alone = temporary_folder("alone");
   write_tensors(alone / "comfy.safetensors", single);
-  EXPECT_TRUE(at::equal(open(alone / "comfy.safetensors").states("a bc"), expected));
+  EXPECT_TRUE(at::equal(open_umt5(alone / "comfy.safetensors").states("a bc"), expected));
 }
 
 TEST(Umt5, PadsWithZerosAndCuts) {
-  const Umt5Encoder encoder = open(small_folder("pads"), 6);
+  const Umt5Encoder encoder = open_umt5(small_folder("pads"), 6);
   const at::Tensor states = encoder.encode({"", "a bc", "a a a a a a a a"});
   EXPECT_EQ(states.sizes(), (std::vector<int64_t>{3, 6, kWidth}));
   const int64_t lengths[] = {1, 5, 6};
@@ -98,7 +99,7 @@ TEST(Umt5, NamesWhatIsWrongWithTheWeights) {
     auto tensors = small_tensors();
     change(tensors);
     write_tensors(file, tensors);
-    return message_of<Error>([&] { open(folder); });
+    return message_of<Error>([&] { open_umt5(folder); });
   };
   const std::string norm = "encoder.block.1.layer.1.layer_norm.weight";
   expect_parts(with([&](auto& t) { t.erase(norm); }), {file.string(), norm, "missing"});
@@ -118,7 +119,7 @@ TEST(Umt5, NamesWhatIsWrongWithTheWeights) {
                {"not named as a UMT5 encoder's"});
   EXPECT_EQ(with([](auto&) {}), "no error");
   fs::resize_file(file, fs::file_size(file) - 10);
-  expect_parts(message_of<Error>([&] { open(folder); }), {file.string()});
+  expect_parts(message_of<Error>([&] { open_umt5(folder); }), {file.string()});
 }
 
 TEST(Umt5, NamesWhatIsWrongWithConfigAndTokenizer) {
@@ -127,7 +128,7 @@ TEST(Umt5, NamesWhatIsWrongWithConfigAndTokenizer) {
     nlohmann::json config = small_config();
     config[key] = value;
     write(folder / "text_encoder/config.json", config.dump());
-    return message_of<Error>([&] { open(folder); });
+    return message_of<Error>([&] { open_umt5(folder); });
   };
   EXPECT_EQ(with("torch_dtype", "bfloat16"), "no error");
   expect_parts(with("model_type", "t5"), {"config.json", "model_type", "umt5"});
@@ -136,46 +137,48 @@ TEST(Umt5, NamesWhatIsWrongWithConfigAndTokenizer) {
   expect_parts(with("d_model", "wide"), {"config.json", "d_model"});
   expect_parts(with("relative_attention_num_buckets", 2), {"config.json", "buckets"});
   write(folder / "text_encoder/config.json", "{");
-  expect_parts(message_of<Error>([&] { open(folder); }), {"config.json"});
+  expect_parts(message_of<Error>([&] { open_umt5(folder); }), {"config.json"});
   write(folder / "text_encoder/config.json", small_config().dump());
 
   write(folder / "tokenizer/spiece.model", small_spiece().substr(0, 30));
-  expect_parts(message_of<Error>([&] { open(folder); }), {"spiece.model"});
+  expect_parts(message_of<Error>([&] { open_umt5(folder); }), {"spiece.model"});
   write(folder / "tokenizer/spiece.model", small_spiece());
   write(folder / "tokenizer/tokenizer_config.json", R"({"extra_ids": 400})");
-  expect_parts(message_of<Error>([&] { open(folder); }),
+  expect_parts(message_of<Error>([&] { open_umt5(folder); }),
                {"spiece.model", "320 rows", "407 tokens"});
   write(folder / "tokenizer/tokenizer_config.json", R"({"extra_ids": -1})");
-  expect_parts(message_of<Error>([&] { open(folder); }), {"tokenizer_config.json", "extra_ids"});
+  expect_parts(message_of<Error>([&] { open_umt5(folder); }),
+               {"tokenizer_config.json", "extra_ids"});
   fs::remove_all(folder / "tokenizer");
-  expect_parts(message_of<Error>([&] { open(folder); }), {"tokenizer is missing", "spiece.model"});
-  EXPECT_THROW(open(folder), ConfigError);
-  EXPECT_THROW(open("/nowhere/at/all"), ConfigError);
+  expect_parts(message_of<Error>([&] { open_umt5(folder); }),
+               {"tokenizer is missing", "spiece.model"});
+  EXPECT_THROW(open_umt5(folder), ConfigError);
+  EXPECT_THROW(open_umt5("/nowhere/at/all"), ConfigError);
   const fs::path whole = small_folder("lengths");
-  EXPECT_THROW(open(whole, 0), ConfigError);
-  EXPECT_THROW(open(whole, 513), ConfigError);
-  EXPECT_EQ(open(whole, 512).length(), 512);
+  EXPECT_THROW(open_umt5(whole, 0), ConfigError);
+  EXPECT_THROW(open_umt5(whole, 513), ConfigError);
+  EXPECT_EQ(open_umt5(whole, 512).length(), 512);
 }
 
 TEST(Umt5, KeyFollowsContentAndLength) {
   const fs::path folder = small_folder("key"), file = folder / "text_encoder/model.safetensors";
-  const std::string key = open(folder).key();
-  EXPECT_EQ(open(folder).key(), key);
-  EXPECT_NE(open(folder, 9).key(), key);
+  const std::string key = open_umt5(folder).key();
+  EXPECT_EQ(open_umt5(folder).key(), key);
+  EXPECT_NE(open_umt5(folder, 9).key(), key);
   auto tensors = small_tensors();
   tensors["shared.weight"][7][3] = 0.25;
   write_tensors(file, tensors);
-  EXPECT_NE(open(folder).key(), key);
+  EXPECT_NE(open_umt5(folder).key(), key);
   write_tensors(file, small_tensors());
-  EXPECT_EQ(open(folder).key(), key);
+  EXPECT_EQ(open_umt5(folder).key(), key);
   write(folder / "tokenizer/spiece.model",
         spiece_bytes(small_pieces({{"▁", -4}, {"▁a", -3}, {"c", -2}, {"b", -2}})));
-  EXPECT_NE(open(folder).key(), key);
+  EXPECT_NE(open_umt5(folder).key(), key);
 }
 
 TEST(Umt5, FilesOpenTheSameEncoderAgain) {
   const fs::path folder = small_folder("files"), copy = temporary_folder("copy");
-  const Umt5Encoder encoder = open(folder);
+  const Umt5Encoder encoder = open_umt5(folder);
   std::vector<std::string> names;
   for (const TakenFile& file : encoder.files()) {
     names.push_back(file.name);
@@ -185,8 +188,8 @@ TEST(Umt5, FilesOpenTheSameEncoderAgain) {
   EXPECT_EQ(names,
             (std::vector<std::string>{"text_encoder/config.json", "text_encoder/model.safetensors",
                                       "tokenizer/spiece.model"}));
-  EXPECT_EQ(open(copy / "text_encoder").key(), encoder.key());
-  EXPECT_TRUE(at::equal(open(copy).states("a b"), encoder.states("a b")));
+  EXPECT_EQ(open_umt5(copy / "text_encoder").key(), encoder.key());
+  EXPECT_TRUE(at::equal(open_umt5(copy).states("a b"), encoder.states("a b")));
 }
 
 TEST(ContentHash, IsRememberedOnlyForWhatIsUntouched) {

@@ -140,7 +140,7 @@ TEST(Walker, SeekingFarIsFast) {
   EXPECT_EQ(walker.cursors().at("stills/1x16x16"), ((int64_t{1} << 49) + 99) * 48);
 }
 
-TEST(Invariant7, EveryEntryOncePerEpochAcrossStages) {
+TEST(WalkerInvariant7, EveryEntryOncePerEpochAcrossStages) {
   const Plan plan = small_plan();
   PlanWalker walker(plan);
   std::map<std::pair<int, int64_t>, std::multiset<int64_t>> seen;

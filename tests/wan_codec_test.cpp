@@ -16,6 +16,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "counting_allocator.h"
+#include "random_frames.h"
 #include "random_wan_vae.h"
 #include "support.h"
 
@@ -23,12 +24,6 @@ namespace pendulum {
 namespace {
 
 namespace fs = std::filesystem;
-
-Frames random_frames(int count, int height, int width) {
-  Frames frames(count, height, width);
-  for (size_t i = 0; i < frames.rgb.size(); ++i) frames.rgb[i] = draw(5, i) & 255;
-  return frames;
-}
 
 class WanCodecTest : public testing::TestWithParam<bool> {
  protected:
@@ -141,7 +136,7 @@ TEST_P(WanCodecTest, PiecesStripsAndTilesGiveWhatTheWholeGives) {
 TEST_P(WanCodecTest, TheFirstFramesDoNotSeeTheLaterOnes) {
   const WanCodec codec(settings());
   const int edge = config_.spatial();
-  const Frames clip = random_frames(13, 2 * edge, 3 * edge);
+  const Frames clip = random_frames(13, 2 * edge, 3 * edge, 5);
   const at::Tensor all = codec.encode(clip);
   EXPECT_EQ(all.sizes(), (std::vector<int64_t>{32, 4, 2, 3}));
   for (const int count : {1, 5, 9}) {
@@ -166,7 +161,7 @@ TEST_P(WanCodecTest, EachHalfIsInMemoryFromItsFirstUse) {
   const WanCodec codec(settings());
   const int64_t beside = held();  // statistics of latents
   EXPECT_LE(beside, 4096);
-  codec.encode(random_frames(1, edge, edge));
+  codec.encode(random_frames(1, edge, edge, 5));
   EXPECT_EQ(held(), beside + encoder);
   codec.decode(at::zeros({16, 1, 1, 1}));
   EXPECT_EQ(held(), beside + encoder + decoder);
@@ -175,7 +170,7 @@ TEST_P(WanCodecTest, EachHalfIsInMemoryFromItsFirstUse) {
 TEST_P(WanCodecTest, WeightsOverwrittenMeanwhileAreRefused) {
   const WanCodec codec(settings());
   const int edge = config_.spatial();
-  const at::Tensor posterior = codec.encode(random_frames(1, edge, edge));
+  const at::Tensor posterior = codec.encode(random_frames(1, edge, edge, 5));
   const fs::path file = folder_ + "/diffusion_pytorch_model.safetensors";
   const auto bytes = static_cast<std::streamoff>(fs::file_size(file));
   std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
@@ -183,7 +178,7 @@ TEST_P(WanCodecTest, WeightsOverwrittenMeanwhileAreRefused) {
   for (std::streamoff place = bytes / 2 / 4 * 4 + bytes % 4; place < bytes; place += 4096)
     stream.seekp(place).write(reinterpret_cast<const char*>(&other), 4);
   stream.close();
-  EXPECT_EQ(codec.encode(random_frames(1, edge, edge)).sizes(), posterior.sizes());  // has it
+  EXPECT_EQ(codec.encode(random_frames(1, edge, edge, 5)).sizes(), posterior.sizes());  // has it
   try {
     codec.decode(at::zeros({16, 1, 1, 1}));
     ADD_FAILURE() << "nothing was refused";
@@ -244,8 +239,8 @@ TEST_P(WanCodecTest, EveryLayoutIsTheSameCodec) {
 TEST_P(WanCodecTest, RefusesWhatDoesNotFit) {
   const std::unique_ptr<Codec> codec = make_codec(settings());
   const int edge = codec->spatial();
-  EXPECT_THROW(codec->encode(random_frames(4, edge, edge)), ConfigError);
-  EXPECT_THROW(codec->encode(random_frames(5, edge, edge + edge / 2)), ConfigError);
+  EXPECT_THROW(codec->encode(random_frames(4, edge, edge, 5)), ConfigError);
+  EXPECT_THROW(codec->encode(random_frames(5, edge, edge + edge / 2, 5)), ConfigError);
   EXPECT_THROW(codec->decode(at::zeros({15, 1, 2, 2})), Error);
   CodecConfig tiled = settings();
   tiled.tile = 24;
@@ -310,7 +305,7 @@ TEST_P(WanCodecTest, ConfigurationsAreChecked) {
 TEST_P(WanCodecTest, ThreadsDoNotDisturbEachOther) {
   const WanCodec codec(settings());
   const int edge = config_.spatial();
-  const Frames clip = random_frames(9, 2 * edge, 2 * edge);
+  const Frames clip = random_frames(9, 2 * edge, 2 * edge, 5);
   const at::Tensor latent = random_tensor({16, 2, 2, 2}, 6);
   const at::Tensor expected = codec.encode(clip);
   const Frames shown = codec.decode(latent);
