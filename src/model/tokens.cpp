@@ -28,6 +28,7 @@ at::Tensor from_patches(const at::Tensor& patches, const Grid& grid, std::array<
       .reshape({batch, channels, grid[0] * t, grid[1] * h, grid[2] * w});
 }
 
+// The axes' own tables, a few numbers each, go to the device and are spread over the tokens there.
 RotaryTables rotary_tables(const Grid& grid, int64_t head_dim, const at::TensorOptions& options) {
   const int64_t side = 2 * (head_dim / 6);
   const std::array<int64_t, 3> elements{head_dim - 2 * side, side, side};
@@ -41,14 +42,13 @@ RotaryTables rotary_tables(const Grid& grid, int64_t head_dim, const at::TensorO
         at::outer(at::arange(0, grid[axis], wide), at::pow(10000.0, exponent).reciprocal());
     std::vector<int64_t> shape{1, 1, 1, -1};
     shape[axis] = grid[axis];
-    const std::vector<int64_t> whole{grid[0], grid[1], grid[2], -1};
-    cosines.push_back(angles.cos().view(shape).expand(whole));
-    sines.push_back(angles.sin().view(shape).expand(whole));
+    const auto spread = [&](const at::Tensor& values) {
+      return values.to(at::kFloat).to(options).view(shape).expand({grid[0], grid[1], grid[2], -1});
+    };
+    cosines.push_back(spread(angles.cos()));
+    sines.push_back(spread(angles.sin()));
   }
-  const auto finish = [&](const std::vector<at::Tensor>& parts) {
-    return at::cat(parts, -1).flatten(0, 2).to(at::kFloat).to(options);
-  };
-  return {finish(cosines), finish(sines)};
+  return {at::cat(cosines, -1).flatten(0, 2), at::cat(sines, -1).flatten(0, 2)};
 }
 
 at::Tensor time_code(const at::Tensor& time, int64_t dim) {
