@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <span>
@@ -161,6 +162,13 @@ void WanVae::flow(const FrameLayers& layers, at::Tensor frames, StreamMemory& me
   emit(frames);
 }
 
+// After a frame of so many pixels. What its tensors leave free on the heap lies between those that
+// stay, in pieces that the next frame's do not always fit: kept, it grows to a fifth of the whole.
+// Smaller frames leave less than asking the system for fresh pages is worth.
+void WanVae::return_free_memory(int64_t pixels) const {
+  if (options_.device.is_cpu() && pixels > options_.pixels_at_once) ::malloc_trim(0);
+}
+
 // Features of one region, a few frames at a time.
 void WanVae::encode_region(const Shape& shape, const PixelSource& pixels, const FrameRegion& region,
                            const Emit& features) const {
@@ -196,6 +204,7 @@ at::Tensor WanVae::encode(const Shape& shape, const PixelSource& pixels) const {
     const at::Tensor moments = multiply(last, half.weight, half.bias);
     posterior.narrow(1, done, moments.size(0)).copy_(moments.transpose(0, 1));
     done += moments.size(0);
+    return_free_memory(shape.height * shape.width);
   };
   const std::vector<FrameRegion> parts = regions(shape.height, shape.width);
   if (parts.size() == 1) {
@@ -247,9 +256,10 @@ void WanVae::decode(const at::Tensor& z, const PixelSink& pixels) const {
                                 .contiguous(kFramesLast);  // (F, C, h, w)
   const at::Tensor start = multiply(frames, half.weight, half.bias).contiguous(kFramesLast);
   const auto sink = [&](const FrameRegion& cells, int64_t& frame) {
-    return [&pixels, &frame, region = scaled(cells, factor)](const at::Tensor& found) {
+    return [&, region = scaled(cells, factor)](const at::Tensor& found) {
       pixels(frame, region, found.to(at::kCPU, at::kFloat));
       frame += found.size(0);
+      return_free_memory(region.height * region.width);
     };
   };
   std::vector<FrameRegion> parts = regions(z.size(2) * factor, z.size(3) * factor);

@@ -63,6 +63,7 @@ class WanVae {
                      const Emit& features) const;
   void decode_region(const at::Tensor& features, const FrameRegion& cells, StreamMemory& memory,
                      const Emit& pixels) const;
+  void return_free_memory(int64_t pixels) const;
   std::vector<FrameRegion> regions(int64_t height, int64_t width) const;
   at::Tensor load(const WanVaeParameter& parameter) const;
   const WanVaeEncoder& encoder() const;

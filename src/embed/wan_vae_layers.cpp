@@ -103,15 +103,15 @@ at::Tensor CausalConv::convolve(at::Tensor frames, const at::Tensor& gamma, at::
   const int64_t around = step < height ? margin : 0;  // a frame in one piece needs no rows of zeros
   at::Tensor& before = memory[place];
   if (!before.defined()) before = empty_frames(frames, kBefore).zero_();
-  at::Tensor strip;
+  at::Tensor above;  // the rows that a strip shares with the next
   for (int64_t y = 0; y < height; y += step) {
     const int64_t rows = std::min(step, height - y), first = y == 0 ? 0 : y + around,
                   end = std::min(height, y + rows + around);
-    const at::Tensor above = strip;
-    strip = at::empty({count + kBefore, frames.size(1), rows + 2 * around, frames.size(3)},
-                      frames.options(), kFramesLast);
+    const at::Tensor strip =
+        at::empty({count + kBefore, frames.size(1), rows + 2 * around, frames.size(3)},
+                  frames.options(), kFramesLast);
     if (y > 0) {
-      strip.narrow(2, 0, 2 * around).copy_(above.narrow(2, above.size(2) - 2 * around, 2 * around));
+      strip.narrow(2, 0, 2 * around).copy_(above);
     } else {
       strip.narrow(2, 0, around).zero_();
     }
@@ -122,6 +122,7 @@ at::Tensor CausalConv::convolve(at::Tensor frames, const at::Tensor& gamma, at::
       frames.reset(), out.reset();  // the convolution wants the memory
       return frames_of_clip(at::conv3d(clip_of(strip), weight, bias, 1, {0, margin, margin}));
     }
+    above = strip.narrow(2, rows, 2 * around).clone();
     const at::Tensor found = frames_of_clip(convolve_strip(
         clip_of(strip), weight, bias, std::array<int64_t, 3>{0, margin - around, margin}));
     if (!out.defined()) {
