@@ -248,8 +248,9 @@ Calibration load_calibration(const std::string& path, const Geometry& geometry) 
       const json is = here.value(key, json());
       const json was = kOfSome.contains(key) ? model.value(key, json()) : model.at(key);
       if (was == is) continue;
+      const auto said = [](const json& value) { return value.is_null() ? "none" : value.dump(); };
       throw ConfigError(text("mesh.calibration: ", path, " was measured with another model: its ",
-                             key, " was ", was.dump(), ", this one's is ", is.dump(),
+                             key, " was ", said(was), ", this one's is ", said(is),
                              "; measure again with `pendulum plan --calibrate`"));
     }
     Calibration out;
