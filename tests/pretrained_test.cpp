@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -100,6 +101,23 @@ class Pretrained : public testing::Test {
 
   fs::path folder_;
 };
+
+TEST_F(Pretrained, RefusesWhatIsNotFinite) {
+  const std::string name = "blocks.1.ffn.net.2.weight";
+  for (const float bad : {NAN, INFINITY, -INFINITY}) {
+    const NamedTensors weights = random_weights(at::kFloat);
+    for (const auto& [found, tensor] : weights) {
+      if (found == name) tensor.view(-1)[7] = bad;
+    }
+    const std::string path = write("bad.safetensors", weights);
+    expect_parts(refusal(path), {path, name, "not finite"});
+    const VideoTransformer model(small_config(), 3);
+    expect_parts(message_of<DataError>([&] {
+                   PretrainedTransformer::open(path).load_into(model, model.parameters());
+                 }),
+                 {path, name, "not finite"});
+  }
+}
 
 TEST_F(Pretrained, SingleFilesInEveryLayout) {
   for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf}) {

@@ -46,18 +46,16 @@ std::string place_of(const std::string& bytes, size_t byte) {
               ")");
 }
 
-// Without the library's own name, the place that we count ourselves, and the bytes read last, which
-// need not be text.
-std::string reason_of(const nlohmann::json::exception& error) {
-  std::string words = error.what();
+}  // namespace
+
+std::string json_fault(const std::string& message) {
+  std::string words = message;
   for (const char* before : {"] ", "column ", ": "}) {
     if (const size_t found = words.find(before); found != std::string::npos)
       words.erase(0, found + std::strlen(before));
   }
   return words.substr(0, words.find("; last read"));
 }
-
-}  // namespace
 
 nlohmann::json read_json(const std::string& path) {
   const std::string bytes = bytes_of(path);
@@ -66,9 +64,9 @@ nlohmann::json read_json(const std::string& path) {
     return nlohmann::json::parse(bytes);
   } catch (const nlohmann::json::parse_error& error) {
     throw DataError(
-        text(path, ": is no JSON: ", place_of(bytes, error.byte), ": ", reason_of(error)));
+        text(path, ": is no JSON: ", place_of(bytes, error.byte), ": ", json_fault(error.what())));
   } catch (const nlohmann::json::exception& error) {  // a number beyond a double's range
-    throw DataError(text(path, ": is no JSON: ", reason_of(error)));
+    throw DataError(text(path, ": is no JSON: ", json_fault(error.what())));
   }
 }
 

@@ -15,4 +15,8 @@ inline constexpr uint64_t kMostJsonBytes = uint64_t{1} << 28;
 // column and byte on.
 nlohmann::json read_json(const std::string& path);
 
+// What nlohmann's parser says in an error, without the library's name, the place that it counts,
+// and the bytes read last, which need not be text.
+std::string json_fault(const std::string& message);
+
 }  // namespace pendulum

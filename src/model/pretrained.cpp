@@ -4,6 +4,9 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cmath>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -12,6 +15,7 @@
 #include "core/json_file.h"
 #include "model/diffusers_config.h"
 #include "model/parameters.h"
+#include "ops/parallel.h"
 #include "safetensors/expected_tensors.h"
 #include "safetensors/read_ahead.h"
 
@@ -21,6 +25,37 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kPublishedHeadDim = 128;
+
+// By their bits, for a loop over integers goes over many at a time.
+bool all_finite(const float* values, int64_t count) {
+  constexpr uint32_t kExponent = 0x7f800000;  // all of it is set in infinities and NaN alone
+  uint32_t found = 0;
+  for (int64_t i = 0; i < count; ++i)
+    found |= (std::bit_cast<uint32_t>(values[i]) & kExponent) == kExponent;
+  return found == 0;
+}
+
+// Whether all that was copied is finite: each piece is looked at while it is in a core's cache, for
+// reading gigabytes of weights once more would take a quarter as long as all the import.
+bool copy_finite(const at::Tensor& to, const at::Tensor& from) {
+  if (!to.is_cpu() || to.scalar_type() != at::kFloat) {
+    to.copy_(from);
+    return to.isfinite().all().item<bool>();
+  }
+  constexpr int64_t kPiece = 1 << 18;
+  check(to.is_contiguous() && from.is_contiguous(), "weights in one piece");
+  const at::Tensor into = to.view(-1), values = from.view(-1);
+  std::atomic<bool> finite = true;
+  parallel_for(0, into.numel(), kPiece, [&](int64_t first, int64_t last) {
+    for (; first < last; first += kPiece) {
+      const int64_t count = std::min(kPiece, last - first);
+      const at::Tensor piece = into.narrow(0, first, count);
+      piece.copy_(values.narrow(0, first, count));
+      if (!all_finite(piece.const_data_ptr<float>(), count)) finite = false;
+    }
+  });
+  return finite;
+}
 
 }  // namespace
 
@@ -93,6 +128,13 @@ void PretrainedTransformer::check_names_and_shapes(const WanConfig& config) cons
   require_tensors(tensors_, expected, {}, "this transformer");
 }
 
+// A damaged file: trained on, it would pass for a learning rate that is too high.
+void PretrainedTransformer::require_finite(bool holds, const std::string& name) const {
+  if (holds) return;
+  throw DataError(
+      text(tensors_.path(), ": ", name_in(layout_, name), " holds values that are not finite"));
+}
+
 void PretrainedTransformer::load_into(VideoTransformer& model, Fingerprint* read) const {
   check_names_and_shapes(model.config());
   const at::ScalarType type = model.parameters().front().second.scalar_type();
@@ -106,15 +148,13 @@ void PretrainedTransformer::load_into(VideoTransformer& model, Fingerprint* read
     const at::Tensor stored = ahead.next();
     if (const auto found = parameters.find(spec.name); found != parameters.end()) {
       const at::Tensor parameter = found->second.detach();
-      parameter.copy_(stored);
+      require_finite(copy_finite(parameter, stored), spec.name);
       if (read) read->add(spec.name, parameter);
       continue;
     }
     const at::Tensor values = stored.to(type);
     if (read) read->add(spec.name, values);
-    if (!is_storable(values))
-      throw DataError(text(tensors_.path(), ": ", name_in(layout_, spec.name),
-                           " holds values that are not finite"));
+    require_finite(is_storable(values), spec.name);
     model.store(spec.name, values);
   }
 }
@@ -125,7 +165,9 @@ void PretrainedTransformer::load_into(const VideoTransformer& model,
   std::vector<std::string> names;
   for (const auto& [name, parameter] : these) names.push_back(name_in(layout_, name));
   ReadAhead ahead(tensors_, names);
-  for (const auto& [name, parameter] : these) parameter.detach().copy_(ahead.next());
+  for (const auto& [name, parameter] : these) {
+    require_finite(copy_finite(parameter.detach(), ahead.next()), name);
+  }
 }
 
 }  // namespace pendulum

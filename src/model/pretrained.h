@@ -22,9 +22,9 @@ class PretrainedTransformer {
   const WanConfig& config() const { return config_; }
 
   // Fills the model's weights, one tensor at a time. Before any is touched, DataError names the
-  // first tensor that is missing, surplus or of another shape, as the file calls it; later a stored
-  // matrix (VideoTransformer::stored) with a value that is not finite. `read` is told all values in
-  // the parameters' type, before they are stored: its digits are fingerprint() of parameters().
+  // first tensor that is missing, surplus or of another shape, as the file calls it; later the
+  // first with a value that is not finite. `read` is told all values in the parameters' type,
+  // before they are stored: its digits are fingerprint() of parameters().
   void load_into(VideoTransformer& model, Fingerprint* read = nullptr) const;
   // The same for `these` parameters alone.
   void load_into(const VideoTransformer& model, const NamedTensors& these) const;
@@ -34,6 +34,7 @@ class PretrainedTransformer {
       : tensors_(std::move(tensors)), layout_(std::move(layout)) {}
   WanConfig config_from_shapes() const;
   void check_names_and_shapes(const WanConfig& config) const;
+  void require_finite(bool holds, const std::string& name) const;
 
   ShardedSafetensors tensors_;
   NamedLayout layout_;

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/json_file.h"
 
 namespace pendulum {
 namespace {
@@ -37,10 +38,13 @@ constexpr std::array kTypes{
 };
 
 [[noreturn]] void refuse(const std::string& path, const std::string& what) {
-  constexpr size_t kLongest = 300;  // what stands in a damaged header may be megabytes long
-  const bool clip = what.size() > kLongest;
-  throw DataError(text(path, " is not a valid safetensors file: ", what.substr(0, kLongest),
-                       clip ? "..." : ""));
+  constexpr size_t kLongest = 300;
+  // What stands in a damaged header may be megabytes long, and mean something to a terminal.
+  std::string words = what.substr(0, kLongest);
+  std::replace_if(
+      words.begin(), words.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+  throw DataError(
+      text(path, " is not a valid safetensors file: ", words, what.size() > kLongest ? "..." : ""));
 }
 
 [[noreturn]] void refuse(const std::string& path, const std::string& tensor,
@@ -68,7 +72,7 @@ json parse_strictly(std::string_view source, const std::string& path) {
   try {
     return json::parse(source, on_event);
   } catch (const json::exception& error) {
-    refuse(path, text("its header is not JSON (", error.what(), ")"));
+    refuse(path, text("its header is not JSON: ", json_fault(error.what())));
   }
 }
 
