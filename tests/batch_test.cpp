@@ -15,14 +15,13 @@
 #include "batch/sources.h"
 #include "comm/loopback.h"
 #include "core/error.h"
+#include "judged_day.h"
 #include "packed_synth.h"
 
 namespace pendulum {
 namespace {
 
 namespace fs = std::filesystem;
-
-const FrozenRights kNoRights{*parse_date("2026-11-24"), {}};
 
 // One data set for all tests of this file.
 class BatchTest : public testing::Test {
@@ -94,7 +93,7 @@ struct Parts {
         text(
             make_text_encoder(config.text, find_text_weights(config.text, default_environments()))),
         embedder(*codec, *text, nullptr),
-        sources(open_sources(config, kNoRights)),
+        sources(open_sources(config, kRights)),
         plan(make_plan(config, catalogues(sources, config, geometry), geometry)),
         alone(single_communicator()),
         groups(members ? *members : *alone, placement.processes, plan.widths(), 1),
@@ -153,7 +152,7 @@ TEST_F(BatchTest, EverySampleOfThePlanArrivesOnceOnAnyPlacement) {
 }
 
 TEST_F(BatchTest, HeldOutSamplesAreNotTrainedOn) {
-  const Sources sources = open_sources(config(), kNoRights);
+  const Sources sources = open_sources(config(), kRights);
   for (const OpenSource& source : sources.open) {
     EXPECT_FALSE(source.validation.empty());
     EXPECT_EQ(source.training.size() + source.validation.size(), 60u);
@@ -164,7 +163,7 @@ TEST_F(BatchTest, HeldOutSamplesAreNotTrainedOn) {
 
 TEST_F(BatchTest, WhatTheLicencesForbidIsRefusedWithTheReason) {
   try {
-    open_sources(config("CC-BY-4.0"), kNoRights);
+    open_sources(config("CC-BY-4.0"), kRights);
     FAIL() << "samples without an allowed licence were opened";
   } catch (const ConfigError& e) {
     EXPECT_NE(std::string(e.what()).find("CC0-1.0"), std::string::npos) << e.what();
@@ -259,9 +258,9 @@ TEST_F(BatchTest, ABucketWithoutAnySampleLeftIsAnError) {
 }
 
 TEST_F(BatchTest, WhatIsDeniedAtTheStartIsNotPlanned) {
-  const Sources before = open_sources(config(), kNoRights);
+  const Sources before = open_sources(config(), kRights);
   const Sample denied = before["clips"].data.sample(before["clips"].training[3]);
-  FrozenRights rights = kNoRights;
+  FrozenRights rights = kRights;
   rights.denied =
       DenyList::parse("phash:" + print_phash(denied.phashes.at(0)) + "/0\nid:no such id\n", "test");
   const Sources sources = open_sources(config(), rights);

@@ -4,20 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 
 #include "data/media_reader.h"
 #include "data/media_writer.h"
 #include "data/scene.h"
+#include "stored_media.h"
 
 namespace pendulum {
 namespace {
-
-std::vector<uint8_t> bytes_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 // As it comes out of training data: written as H.264, decoded, and read at the wanted size.
 Frames coded(const Frames& frames, const std::string& name, int size) {

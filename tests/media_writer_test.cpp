@@ -4,24 +4,16 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <fstream>
-#include <iterator>
 
 #include "core/error.h"
 #include "core/random.h"
 #include "data/contact_sheet.h"
 #include "data/media_reader.h"
 #include "data/scene.h"
+#include "stored_media.h"
 
 namespace pendulum {
 namespace {
-
-using Bytes = std::vector<uint8_t>;
-
-Bytes written_bytes(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 Frames read(const Bytes& bytes, const ClipRequest& request) {
   return std::get<Frames>(read_clip(bytes, request));
@@ -35,7 +27,7 @@ TEST(WriteVideo, ComesBackNearlyLossless) {
        std::vector<std::pair<int, int>>{{1, 32}, {2, 48}, {17, 64}, {81, 32}}) {
     const Frames drawn = draw_scene(clip_scene(9, count), count, size);
     write_video(path, drawn, 8);
-    const Bytes bytes = written_bytes(path);
+    const Bytes bytes = bytes_of(path);
     const MediaInfo info = probe(bytes);
     EXPECT_EQ(info.frames, count);
     if (count > 1) {
@@ -54,9 +46,9 @@ TEST(WriteVideo, ComesBackNearlyLossless) {
     EXPECT_LT(words.find("moov"), words.find("mdat"));
   }
   // The same frames, the same bytes.
-  const Bytes first = written_bytes(path);
+  const Bytes first = bytes_of(path);
   write_video(path, draw_scene(clip_scene(9, 81), 81, 32), 8);
-  EXPECT_EQ(written_bytes(path), first);
+  EXPECT_EQ(bytes_of(path), first);
 }
 
 TEST(WriteVideo, SaysWhatItCannotDo) {
@@ -79,8 +71,7 @@ TEST(WriteImage, PngIsExactAtAnySize) {
     Frames frame(1, height, width);
     for (size_t i = 0; i < frame.rgb.size(); ++i) frame.rgb[i] = static_cast<uint8_t>(draw(i));
     write_image(path, frame);
-    EXPECT_EQ(read(written_bytes(path), {.frames = 1, .height = height, .width = width}).rgb,
-              frame.rgb);
+    EXPECT_EQ(read(bytes_of(path), {.frames = 1, .height = height, .width = width}).rgb, frame.rgb);
   }
 }
 

@@ -119,7 +119,7 @@ void train_muon(Optimizer& optimizer, const NamedTensors& parameters, int from, 
   }
 }
 
-TEST(Muon, MuonMovesTheBlocksMatricesAndAdamwTheRest) {
+TEST(Muon, MovesTheBlocksMatricesAndAdamwTheRest) {
   const NamedTensors muon = block_and_rest(), adamw = block_and_rest();
   Optimizer first(muon, OptimizerKind::muon, true), second(adamw, OptimizerKind::adamw, true);
   train_muon(first, muon, 0, 3);
@@ -130,7 +130,7 @@ TEST(Muon, MuonMovesTheBlocksMatricesAndAdamwTheRest) {
   EXPECT_EQ(first.state().size(), 4u + 3u + 1u);  // no second moment of the matrix
 }
 
-TEST(Muon, MuonGetsItsSettings) {
+TEST(Muon, GetsItsSettings) {
   OptimConfig config;
   config.muon_momentum = 0.7;
   config.muon_rms = 0.4;
@@ -155,7 +155,7 @@ TEST(Muon, MuonGetsItsSettings) {
   EXPECT_TRUE(at::equal(optimizer.average()[0].second, alone.average));
 }
 
-TEST(Muon, MuonContinuesBitForBitFromItsState) {
+TEST(Muon, ContinuesBitForBitFromItsState) {
   const NamedTensors whole = block_and_rest(), half = block_and_rest(), copy = block_and_rest();
   Optimizer first(whole, OptimizerKind::muon, false), before(half, OptimizerKind::muon, false);
   train_muon(first, whole, 0, 6);

@@ -16,6 +16,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "judged_day.h"
 #include "packed_synth.h"
 #include "pendulum/walker.h"
 #include "provenance/history.h"
@@ -34,8 +35,6 @@ inline const Geometry kShapes{.layers = 1,
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-inline const FrozenRights kRights{*parse_date("2026-11-24"), {}};
 
 class ProvenanceTest : public testing::Test {
  protected:

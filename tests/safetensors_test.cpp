@@ -10,11 +10,11 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 
 #include "core/error.h"
 #include "core/publish.h"
 #include "error_message.h"
+#include "file_contents.h"
 #include "safetensors/expected_tensors.h"
 #include "safetensors/sharded.h"
 
@@ -28,13 +28,6 @@ std::string fresh_folder(const std::string& name) {
   fs::remove_all(folder);
   fs::create_directories(folder);
   return folder;
-}
-
-std::string bytes_of(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream out;
-  out << in.rdbuf();
-  return out.str();
 }
 
 bool same_bytes(const at::Tensor& a, const at::Tensor& b) {
@@ -95,11 +88,11 @@ TEST(Safetensors, BytesDependOnContentAlone) {
   write_safetensors(folder + "/1", {{"a", a}, {"b", b}});
   write_safetensors(folder + "/2",
                     {{"b", b}, {"a", a.t().contiguous().t()}});  // other order, other strides
-  EXPECT_EQ(bytes_of(folder + "/1"), bytes_of(folder + "/2"));
+  EXPECT_EQ(file_contents(folder + "/1"), file_contents(folder + "/2"));
   // The reference implementation's layout, written down by hand.
   const std::string header =
       R"({"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},"b":{"dtype":"U8","shape":[5],"data_offsets":[24,29]}})";
-  const std::string found = bytes_of(folder + "/1");
+  const std::string found = file_contents(folder + "/1");
   EXPECT_EQ(found.substr(8, header.size()), header);
   EXPECT_EQ(found.size() % 8, 29 % 8);
   EXPECT_EQ(std::distance(fs::directory_iterator(folder), {}), 2);  // no temporary stays behind
@@ -125,7 +118,7 @@ TEST(Safetensors, EveryTruncationIsRefused) {
   const std::string folder = fresh_folder("truncated");
   write_safetensors(folder + "/whole",
                     {{"a", at::arange(5, at::kFloat)}, {"b", at::ones({3}, at::kBool)}});
-  const std::string whole = bytes_of(folder + "/whole");
+  const std::string whole = file_contents(folder + "/whole");
   for (size_t length = 0; length < whole.size(); ++length) {
     std::ofstream(folder + "/part", std::ios::binary) << whole.substr(0, length);
     EXPECT_NE(reason(folder + "/part"), "") << length << " of " << whole.size();
@@ -214,7 +207,7 @@ TEST(Safetensors, HeadersThatLie) {
 TEST(Safetensors, BooleansOfOtherBytesAreDamage) {
   const std::string folder = fresh_folder("bools");
   write_safetensors(folder + "/x", {{"flag", at::ones({4}, at::kBool)}});
-  std::string bytes = bytes_of(folder + "/x");
+  std::string bytes = file_contents(folder + "/x");
   bytes.back() = 2;
   std::ofstream(folder + "/x", std::ios::binary) << bytes;
   EXPECT_NE(reason(folder + "/x").find("'flag'"), std::string::npos);
@@ -224,7 +217,7 @@ TEST(Safetensors, EveryFlippedHeaderBitIsReadOrRefused) {
   const std::string folder = fresh_folder("flips");
   write_safetensors(folder + "/x", {{"a", at::ones({2, 3})}, {"b", at::ones({4}, at::kLong)}},
                     {{"k", "v"}});
-  const std::string whole = bytes_of(folder + "/x");
+  const std::string whole = file_contents(folder + "/x");
   for (size_t bit = 0; bit < 8 * (whole.size() - 56); ++bit) {  // 56 bytes of data
     std::string flipped = whole;
     flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
